@@ -1,0 +1,36 @@
+"""Names that users, tests and other programs rely on; see docs/architecture.md."""
+
+from __future__ import annotations
+
+AGENT_NAME = r"[a-z0-9][a-z0-9-]{0,62}"
+PREFIX = "rota-"
+
+BUS_NAME = "org.rota1"
+MANAGER_PATH = "/org/rota1"
+AGENT_PATH = "/org/rota1/agent/"
+MANAGER_INTERFACE = "org.rota1.Manager"
+AGENT_INTERFACE = "org.rota1.Agent"
+POLKIT_ACTION = "org.rota1.manage-agents"
+
+CONFIG_DIR = "/etc/rota"
+SYSTEM_UNIT_DIR = "/etc/systemd/system"
+
+TARGET = "rota-agents.target"
+
+
+def service_of(agent: str) -> str:
+    """Return the name of an agent's service unit."""
+    return f"{PREFIX}{agent}.service"
+
+
+def timer_of(agent: str) -> str:
+    """Return the name of an agent's timer unit."""
+    return f"{PREFIX}{agent}.timer"
+
+
+def agent_of(unit: str) -> str | None:
+    """Return the agent a service or timer unit belongs to, None for other units."""
+    stem, dot, kind = unit.rpartition(".")
+    if dot and kind in ("service", "timer") and stem.startswith(PREFIX):
+        return stem[len(PREFIX) :]
+    return None
