@@ -1,0 +1,126 @@
+"""The only caller of systemd-analyze(1): calendar events, unit files and exposure, in bulk."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rota.errors import Exit, RotaError
+
+_BATCH = 1000
+_REFUSED = re.compile(r"Failed to parse calendar (?:specification|expression) '(.*)': (.*)")
+_ELAPSE = re.compile(
+    r"(?:Next elapse|Iteration #\d+|\(in UTC\)): \w{3} (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(\.\d+)? (\S+)"
+)
+
+
+def _run(arguments: Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            ["systemd-analyze", "--no-pager", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_LOG_LEVEL": "warning"}
+            | environment,
+        )
+    except FileNotFoundError:
+        raise RotaError(
+            "systemd-analyze is not installed",
+            "rota checks calendar events and units with it; install systemd.",
+            Exit.UNREACHABLE,
+        ) from None
+
+
+def calendar_errors(events: Iterable[str]) -> dict[str, str]:
+    """Return the calendar events that systemd refuses or that never elapse, each with the reason."""
+    wanted = list(dict.fromkeys(events))
+    errors: dict[str, str] = {}
+    for start in range(0, len(wanted), _BATCH):
+        batch = wanted[start : start + _BATCH]
+        done = _run(["calendar", "--", *batch])
+        for line in done.stderr.splitlines():
+            if refused := _REFUSED.fullmatch(line.strip()):
+                errors[refused[1]] = "not a calendar event; see systemd.time(7), CALENDAR EVENTS"
+        accepted = iter(event for event in batch if event not in errors)
+        for line in done.stdout.splitlines():
+            if "Next elapse:" in line:
+                event = next(accepted)
+                if line.rstrip().endswith("never"):
+                    errors[event] = "never happens: there is no such date, or it is past"
+    return errors
+
+
+def next_elapses(event: str, count: int, now: datetime | None = None) -> list[datetime]:
+    """Return the next `count` points in time of a calendar event, in UTC.
+
+    Args:
+        event: an OnCalendar= expression.
+        count: how many at most.
+        now: where to begin; the present by default.
+    """
+    base = [f"--base-time={now.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"] if now else []
+    found: list[datetime] = []
+    for line in _run(["calendar", f"--iterations={count}", *base, "--", event]).stdout.splitlines():
+        if (match := _ELAPSE.search(line.strip())) is None:
+            continue
+        moment = datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+        if "(in UTC)" in line:
+            found[-1] = moment  # of the local time on the line before
+        else:
+            found.append(moment)
+    return found
+
+
+def verify(units: Sequence[Path]) -> list[str]:
+    """Return every line systemd prints about unit files: nothing, if they are right.
+
+    systemd-analyze exits with 0 on unknown keys, so what it prints is what counts.
+    """
+    if not units:
+        return []
+    directories = ":".join(sorted({str(unit.parent) for unit in units}))
+    lines: list[str] = []
+    for start in range(0, len(units), _BATCH):
+        batch = [str(unit) for unit in units[start : start + _BATCH]]
+        done = _run(["verify", "--man=no", *batch], SYSTEMD_UNIT_PATH=f"{directories}:")
+        lines += [line for line in done.stderr.splitlines() if line.strip()]
+    return lines
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """What systemd-analyze security says of one unit.
+
+    Attributes:
+        score: overall exposure, 0 (safest) to 10.
+        costs: settings that cost something: name, exposure, description; the dearest first.
+    """
+
+    score: float
+    costs: tuple[tuple[str, float, str], ...]
+
+
+def exposure(unit: Path) -> Exposure:
+    """Return the exposure of a service file, without its being installed.
+
+    Raises:
+        RotaError: systemd-analyze did not answer.
+    """
+    done = _run(["security", "--offline=true", "--json=short", str(unit)])
+    overall = _run(["security", "--offline=true", str(unit)])
+    score = re.search(r"Overall exposure level for .*?: (\d+\.\d+)", overall.stdout)
+    if done.returncode or score is None:
+        raise RotaError(f"systemd-analyze security failed on {unit.name}: {done.stderr.strip()}")
+    rows = [
+        (row["name"], float(row["exposure"]), row["description"])
+        for row in json.loads(done.stdout)
+        if row["exposure"] and float(row["exposure"]) > 0
+    ]
+    return Exposure(float(score[1]), tuple(sorted(rows, key=lambda row: (-row[1], row[0]))))

@@ -1,0 +1,286 @@
+"""Declarations to unit files in a directory: built whole, checked, compared, swapped in."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rota import analyze, names, schedule, units
+from rota.errors import DeclarationError, Exit, Problem, RotaError
+from rota.load import Loaded, calendar_events, load
+from rota.units import Context, UnitFile
+
+Files = dict[str, UnitFile]
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+_VERIFY = re.compile(r"(?:.*/)?rota-(?P<agent>[a-z0-9-]+)\.(?:service|timer)(?::\d+)?: (?P<text>.*)")
+_KEY = re.compile(r"(?:Unknown key(?: name)?|Failed to parse|Invalid) '?(?P<key>[A-Z]\w+)")
+_COMMAND = re.compile(r"Command .* is not executable")
+
+
+def program(name: str) -> str:
+    """Return the absolute path of one of rota's own programs, as units are to call it."""
+    beside = Path(sys.argv[0]).absolute().with_name(name)
+    for candidate in (beside, Path(sys.executable).with_name(name)):
+        if candidate.is_file():
+            return str(candidate)
+    return shutil.which(name) or f"/usr/bin/{name}"
+
+
+def context(*, user: bool) -> Context:
+    """Return what units made on this machine depend on beside their declaration."""
+    return Context(user=user, rota_agent=program("rota-agent"))
+
+
+def checked(config: Path) -> Loaded:
+    """Load a configuration, and let systemd judge what only it can.
+
+    Raises:
+        DeclarationError: with every mistake of every declaration.
+        RotaError: there is no such configuration, or no systemd-analyze.
+    """
+    loaded = load(config)
+    events = calendar_events(loaded)
+    errors = analyze.calendar_errors(events) if events else {}
+    problems = [
+        loaded.problem(name, key, message, event)
+        for event, message in errors.items()
+        for name, key in events[event]
+    ]
+    if loaded.problems or problems:
+        raise DeclarationError((*loaded.problems, *problems), loaded.declared)
+    return loaded
+
+
+def build(loaded: Loaded, made_for: Context) -> Files:
+    """Return every unit file of a configuration, by name: a pure function of its arguments."""
+    files: Files = {}
+    timers: list[str] = []
+    for declaration in loaded.declarations:
+        for unit in units.agent_units(declaration, loaded.settings.runners, made_for):
+            files[unit.name] = unit
+            if unit.name.endswith(".timer"):
+                timers.append(unit.name)
+    for unit in units.shared_units(timers, loaded.origin):
+        files[unit.name] = unit
+    return files
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What systemd-analyze verify says of generated units.
+
+    Attributes:
+        problems: mistakes that keep the units from working as declared.
+        warnings: what may be right on another machine: programs that are not here.
+    """
+
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+def _judge(loaded: Loaded, line: str) -> tuple[Problem, bool]:
+    """Turn one line of systemd's into a problem of the declaration it comes from."""
+    found = _VERIFY.fullmatch(line)
+    if found is None or found["agent"] not in loaded.places:
+        return Problem(loaded.origin, "", f"systemd: {line}"), False
+    if _COMMAND.match(found["text"]):
+        return loaded.problem(found["agent"], "command", f"systemd: {found['text']}"), True
+    key = _KEY.search(found["text"])
+    unit = next(item for item in loaded.declarations if item.name == found["agent"]).agent.sandbox.unit
+    path = f"sandbox.unit.{key['key']}" if key and key["key"] in unit else ""
+    return loaded.problem(found["agent"], path, f"systemd: {found['text']}"), False
+
+
+def verify(loaded: Loaded, files: Files, only: Iterable[str] | None = None) -> Verdict:
+    """Let systemd read generated units in a directory of their own, all of them or those named."""
+    chosen = [name for name in (files if only is None else only) if "/" not in name and name in files]
+    if not chosen:
+        return Verdict()
+    with tempfile.TemporaryDirectory(prefix="rota-verify-") as directory:
+        write_files(files.values(), Path(directory))
+        lines = analyze.verify([Path(directory, name) for name in chosen])
+    judged = dict.fromkeys(_judge(loaded, line) for line in lines)
+    return Verdict(
+        tuple(problem for problem, mild in judged if not mild),
+        tuple(problem for problem, mild in judged if mild),
+    )
+
+
+def written_by_hand(loaded: Loaded) -> list[str]:
+    """Return the services with [Service] keys that rota does not know: systemd has to read them."""
+    return [names.service_of(item.name) for item in loaded.declarations if item.agent.sandbox.unit]
+
+
+def write_files(files: Iterable[UnitFile], directory: Path) -> None:
+    """Write files and symlinks into an existing directory."""
+    made: set[str] = set()
+    base = f"{directory}/"
+    for file in files:
+        folder, slash, _ = file.name.rpartition("/")
+        if slash and folder not in made:
+            Path(directory, folder).mkdir(exist_ok=True)
+            made.add(folder)
+        if file.target is not None:
+            Path(directory, file.name).symlink_to(file.target)
+            continue
+        # os.open, because pathlib and io cost more than the write itself over thousands of files.
+        descriptor = os.open(base + file.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            content = (file.text or "").encode()
+            while content:
+                content = content[os.write(descriptor, content) :]
+        finally:
+            os.close(descriptor)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two directories atomically (renameat2(2)); False where the file system cannot."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    arguments = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+    return int(libc.renameat2(*arguments)) == 0
+
+
+def write_directory(files: Files, output: Path) -> None:
+    """Put exactly these files into a directory, by writing a new one and swapping the two.
+
+    Raises:
+        RotaError: the directory holds something rota did not write, or cannot be written.
+    """
+    output = output.absolute()
+    try:
+        if output.exists():
+            _only_ours(output)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+        try:
+            new.chmod(0o755)
+            write_files(files.values(), new)
+            if not output.exists():
+                new.rename(output)
+            elif not _exchange(new, output):
+                old = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent))
+                output.rename(old / "units")
+                new.rename(output)
+                shutil.rmtree(old)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+    except OSError as error:
+        raise RotaError(f"{error.filename or output}: {error.strerror}", exit_code=Exit.FAILED) from None
+
+
+def _only_ours(directory: Path) -> None:
+    if not directory.is_dir():
+        raise RotaError(f"{directory} is not a directory", exit_code=Exit.USAGE)
+    for path in directory.rglob("*"):
+        if not is_ours(path) and not (path.is_dir() and not path.is_symlink()):
+            raise RotaError(
+                f"{directory} holds {path.name}, which rota did not write",
+                "Name a directory of rota's own, or one that does not exist yet.",
+                Exit.USAGE,
+            )
+
+
+def is_ours(path: Path) -> bool:
+    """Tell whether rota wrote a file or symlink."""
+    if path.is_symlink():
+        return path.name == names.TARGET and os.readlink(path) == f"../{names.TARGET}"  # noqa: PTH115
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(units.MARKER)) == units.MARKER.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What applying would change in a unit directory.
+
+    Attributes:
+        files: what is wanted.
+        before: texts of rota's files that are there now, by name; a symlink's is "".
+        foreign: wanted names that are taken by files rota did not write.
+    """
+
+    files: Files
+    before: Mapping[str, str]
+    foreign: tuple[str, ...] = ()
+
+    @property
+    def added(self) -> list[str]:
+        """Names of files that are new."""
+        return sorted(set(self.files) - set(self.before))
+
+    @property
+    def removed(self) -> list[str]:
+        """Names of files that go."""
+        return sorted(set(self.before) - set(self.files))
+
+    @property
+    def changed(self) -> list[str]:
+        """Names of files whose content differs."""
+        return sorted(
+            name
+            for name, text in self.before.items()
+            if name in self.files and (self.files[name].text or "") != text
+        )
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing would change."""
+        return not (self.added or self.removed or self.changed)
+
+    def rescheduled(self) -> list[str]:
+        """Timers that are new, or whose triggers change: those that have to be started afresh."""
+        return sorted(
+            name
+            for name in (*self.added, *self.changed)
+            if name.endswith(".timer") and _triggers(self.before.get(name, "")) != _triggers(self.after(name))
+        )
+
+    def after(self, name: str) -> str:
+        """Return the text a file will have."""
+        return self.files[name].text or "" if name in self.files else ""
+
+
+def _triggers(text: str) -> str:
+    return text.partition("[Timer]")[2]
+
+
+def compare(files: Files, directory: Path) -> Plan:
+    """Return what would change in a directory, which may hold units of others."""
+    before: dict[str, str] = {}
+    link = f"timers.target.wants/{names.TARGET}"
+    found = [*directory.glob("rota-*.*"), directory / "rota.slice", directory / link]
+    for path in found:
+        if is_ours(path):
+            before[str(path.relative_to(directory))] = "" if path.is_symlink() else path.read_text()
+    foreign = tuple(
+        sorted(name for name in files if name not in before and os.path.lexists(directory / name))
+    )
+    return Plan(files, before, foreign)
+
+
+def boot_override(declarations: Loaded, timer: str, *, user: bool) -> str | None:
+    """Return a drop-in that takes a timer's boot trigger away until the next boot, None if it has none.
+
+    A timer with OnBootSec= elapses at once when it is started later than that after boot, which
+    applying a declaration must not do. "" says that nothing else would start the agent.
+    """
+    agent = next(item.agent for item in declarations.declarations if names.timer_of(item.name) == timer)
+    if all(schedule.boot_delay(item) is None for item in agent.schedule):
+        return None
+    lines = schedule.timer_lines(agent, user=user, boot=False)
+    if not lines:
+        return ""
+    reset = "OnStartupSec" if user else "OnBootSec"
+    triggers = [line for line in lines if line[0].startswith("On")]
+    return f"{units.MARKER}: boot is past.\n[Timer]\n{reset}=\n" + "".join(
+        f"{key}={value}\n" for key, value in triggers
+    )

@@ -1,0 +1,340 @@
+"""TOML and JSON to declarations, or every mistake at once with its file and key."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from rota import names, rules, schedule
+from rota.errors import Exit, Problem, RotaError, nearest
+from rota.model import Agent, Declaration, Settings
+
+_RESERVED = {"home-keeper": "is the Home Keeper's, which is not available in this version"}
+
+_TYPES: Mapping[str, str] = {
+    "string_type": "a string",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "tuple_type": "a list",
+    "dict_type": "a table",
+    "mapping_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+}
+_PATTERNS: Mapping[str, str] = {
+    names.AGENT_NAME: "must be a name: lower-case letters, digits and -, 63 characters at most",
+    r"[a-z0-9][a-z0-9-]*": "must be lower-case letters, digits and -",
+    r"(X-)?[A-Z][A-Za-z0-9]*": "is not the name of a [Service] key; systemd's begin with a capital",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What was found in a configuration.
+
+    Attributes:
+        declarations: valid agents that are enabled, by name.
+        settings: valid settings.
+        problems: every mistake; as long as there is one, nothing may be written.
+        declared: how many declarations were looked at.
+        origin: the configuration itself, for units that belong to no one agent.
+        places: the file and key prefix under which a person finds each declaration.
+    """
+
+    declarations: tuple[Declaration, ...]
+    settings: Settings
+    problems: tuple[Problem, ...]
+    declared: int
+    origin: str
+    places: Mapping[str, tuple[str, str]]
+
+    def problem(self, name: str, key: str, message: str, value: str = "") -> Problem:
+        """Return a mistake in an agent's declaration that was found after loading."""
+        file, prefix = self.places[name]
+        return Problem(file, f"{prefix}.{key}" if prefix else key, message, value)
+
+
+def _children(model: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """Return the record that a key of `model` holds, if it holds one, directly or in a list or table."""
+    field = model.model_fields.get(key)
+    if field is None:
+        return None
+    found = re.findall(r"rota\.model\.(\w+)", str(field.annotation))
+    from rota import model as module  # noqa: PLC0415  (only when an unknown key is explained)
+
+    return getattr(module, found[0]) if found else None
+
+
+def _key_path(loc: Sequence[int | str], raw: object) -> tuple[str, object]:
+    """Turn pydantic's location into the path as written, and the value there.
+
+    pydantic adds the branches of unions and the index of a schedule that was not written as a list.
+    """
+    path, value = "", raw
+    for index, part in enumerate(loc):
+        if part == "[key]":
+            continue
+        if isinstance(value, dict) and part in value:
+            path, value = f"{path}.{part}" if path else str(part), value[part]
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            path, value = f"{path}[{part}]", value[part]
+        elif isinstance(value, dict) and isinstance(part, str) and index == len(loc) - 1:
+            path = f"{path}.{part}" if path else part
+    return path, value
+
+
+def _unknown_key(model: type[BaseModel], loc: Sequence[int | str]) -> str:
+    owner: type[BaseModel] = model
+    for part in loc[:-1]:
+        owner = (_children(owner, part) if isinstance(part, str) else None) or owner
+    return f"unknown key{nearest(str(loc[-1]), owner.model_fields)}"
+
+
+def _literal(error: Mapping[str, Any]) -> str:
+    choices = re.findall(r"'(\w+)'", error["ctx"]["expected"])
+    return f"must be one of {', '.join(choices)}{nearest(str(error.get('input')), choices)}"
+
+
+_MESSAGES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "missing": lambda _: "is required",
+    "literal_error": _literal,
+    "string_pattern_mismatch": lambda error: _PATTERNS[error["ctx"]["pattern"].strip("^$")],
+    "greater_than_equal": lambda error: f"must be at least {error['ctx']['ge']}",
+    "value_error": lambda error: str(error["ctx"]["error"]),
+}
+
+
+def _message(error: Mapping[str, Any], model: type[BaseModel]) -> str:
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return _unknown_key(model, error["loc"])
+    if kind in _TYPES:
+        return f"must be {_TYPES[kind]}"
+    return _MESSAGES[kind](error) if kind in _MESSAGES else str(error["msg"])
+
+
+def _quoted(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return str(value)
+    return value if isinstance(value, str) and "\n" not in value and len(value) <= 80 else ""
+
+
+def _explain(failed: ValidationError, model: type[BaseModel], raw: object) -> Iterator[rules.Breach]:
+    """Turn pydantic's errors into ours; the branches of a union become one."""
+    by_key: dict[str, list[tuple[str, str, object]]] = {}
+    for error in failed.errors(include_url=False):
+        key, value = _key_path(error["loc"], raw)
+        by_key.setdefault(key, []).append((error["type"], _message(error, model), value))
+    for key, found in by_key.items():
+        if isinstance(found[0][2], list) and any(other.startswith(f"{key}[") for other in by_key):
+            continue  # the other branch of a union; the item's own error says more
+        specific = [item for item in found if item[0] not in _TYPES] or found
+        messages = list(dict.fromkeys(message.removeprefix("must be ") for _, message, _ in specific))
+        if specific is found and found[0][0] in _TYPES:
+            message = f"must be {' or '.join(messages)}"
+        else:
+            message = specific[0][1]
+        hide = any(kind in ("extra_forbidden", "missing") for kind, _, _ in found)
+        yield rules.Breach(key, message, "" if hide else _quoted(specific[0][2]))
+
+
+def _unavailable(record: BaseModel, path: str = "") -> Iterator[rules.Breach]:
+    """Yield the keys that are set but belong to a later version."""
+    for name in sorted(record.model_fields_set):
+        value = getattr(record, name)
+        extra = type(record).model_fields[name].json_schema_extra
+        if isinstance(extra, dict) and extra.get("x-available") is False:
+            yield rules.Breach(f"{path}{name}", "not available in this version of rota; remove it")
+        elif isinstance(value, BaseModel):
+            yield from _unavailable(value, f"{path}{name}.")
+        elif isinstance(value, tuple):
+            for index, item in enumerate(value):
+                if isinstance(item, BaseModel):
+                    key = f"{path}{name}[{index}]" if len(value) > 1 else f"{path}{name}"
+                    yield from _unavailable(item, f"{key}.")
+
+
+class _Reader:
+    """Collects declarations and problems over several files."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.declarations: dict[str, Declaration] = {}
+        self.settings = Settings()
+        self.declared = 0
+        self.places: dict[str, tuple[str, str]] = {}
+
+    def report(self, file: str, prefix: str, found: Iterable[rules.Breach]) -> None:
+        for key, message, value in found:
+            path = ".".join(part for part in (prefix, key) if part)
+            self.problems.append(Problem(file, path, message, value))
+
+    def parse(self, path: Path, file: str, parser: Callable[[str], Any]) -> dict[str, Any] | None:
+        """Return a file's content, or None after reporting why there is none."""
+        try:
+            raw = parser(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            self.problems.append(Problem(file, "", f"cannot be read: {error.strerror}"))
+        except UnicodeDecodeError as error:
+            self.problems.append(Problem(file, "", f"is not UTF-8 (byte {error.start})"))
+        except RecursionError:
+            self.problems.append(Problem(file, "", "is nested too deeply"))
+        except ValueError as error:  # tomllib's and json's errors are both
+            self.problems.append(Problem(file, "", f"not valid {path.suffix[1:].upper()}: {error}"))
+        else:
+            if isinstance(raw, dict):
+                return raw
+            self.problems.append(Problem(file, "", "must be a table of keys"))
+        return None
+
+    def agent(self, name: str, raw: object, source: Path, file: str, prefix: str = "") -> None:
+        """Check one agent's declaration, and keep it if it is right."""
+        self.declared += 1
+        before = len(self.problems)
+        if not re.fullmatch(names.AGENT_NAME, name):
+            message = "an agent's name is lower-case letters, digits and -, 63 characters at most"
+            self.problems.append(Problem(file, prefix, message, name))
+        elif name in _RESERVED:
+            self.problems.append(Problem(file, prefix, f"the name {name} {_RESERVED[name]}"))
+        if not isinstance(raw, dict):
+            self.problems.append(Problem(file, prefix, "must be a table"))
+            return
+        self.report(file, prefix, rules.breaches(raw))
+        try:
+            agent = Agent.model_validate(raw)
+        except ValidationError as failed:
+            self.report(file, prefix, _explain(failed, Agent, raw))
+            return
+        self.report(file, prefix, _unavailable(agent))
+        if len(self.problems) == before and agent.enabled:
+            self.declarations[name] = Declaration(name, agent, str(source))
+            self.places[name] = (file, prefix)
+
+    def shared(self, raw: dict[str, Any], file: str) -> None:
+        """Check the settings."""
+        self.declared += 1
+        runners = raw.get("runners")
+        for name, runner in (runners if isinstance(runners, dict) else {}).items():
+            if isinstance(runner, dict):
+                self.report(file, f"runners.{name}", rules.runner_breaches(runner))
+        try:
+            settings = Settings.model_validate(raw)
+        except ValidationError as failed:
+            self.report(file, "", _explain(failed, Settings, raw))
+        else:
+            self.report(file, "", _unavailable(settings))
+            self.settings = settings
+
+    def check_runners(self, settings_file: str) -> None:
+        known = self.settings.runners
+        for name, declaration in self.declarations.items():
+            runner = declaration.agent.runner
+            if runner is not None and runner not in known:
+                hint = nearest(runner, known) or f"; declare [runners.{runner}] in {settings_file}"
+                self.report(*self.places[name], [rules.Breach("runner", f"unknown runner{hint}", runner)])
+
+    def bundled(self, raw: dict[str, tuple[dict[str, Any], Path, str]], file: str) -> None:
+        """Put the declarations of enabled bundled agents under what the user wrote of the same name."""
+        if not self.settings.bundled:
+            return
+        import rota_agents  # noqa: PLC0415  (only when one is enabled)
+
+        for name in self.settings.bundled:
+            if name not in rota_agents.names():
+                hint = nearest(name, rota_agents.names()) or f"; there are {', '.join(rota_agents.names())}"
+                self.problems.append(Problem(file, "bundled", f"no such bundled agent{hint}", name))
+                continue
+            path = rota_agents.declaration(name)
+            base = self.parse(path, f"bundled {name}", tomllib.loads) or {}
+            own, source, own_file = raw.get(name, ({}, path, f"bundled {name}"))
+            raw[name] = ({**base, **own}, source, own_file)
+
+
+def _load_directory(reader: _Reader, directory: Path) -> None:
+    settings_file = directory / "rota.toml"
+    if (
+        settings_file.exists()
+        and (raw := reader.parse(settings_file, "rota.toml", tomllib.loads)) is not None
+    ):
+        reader.shared(raw, "rota.toml")
+    found: dict[str, tuple[dict[str, Any], Path, str]] = {}
+    folder = directory / "agents.d"
+    for path in sorted(folder.glob("*.toml")) if folder.is_dir() else ():
+        file = f"agents.d/{path.name}"
+        content = reader.parse(path, file, tomllib.loads)
+        if content is None:
+            reader.declared += 1
+        else:
+            found[path.stem] = (content, path, file)
+    reader.bundled(found, "rota.toml")
+    for name, (content, path, file) in sorted(found.items()):
+        reader.agent(name, content, path, file)
+    reader.check_runners("rota.toml")
+
+
+def _load_json(reader: _Reader, path: Path) -> None:
+    raw = reader.parse(path, path.name, json.loads)
+    if raw is None:
+        reader.declared += 1
+        return
+    agents = raw.pop("agents", {})
+    if not isinstance(agents, dict):
+        reader.problems.append(Problem(path.name, "agents", "must be a table"))
+        agents = {}
+    if raw:
+        reader.shared(raw, path.name)
+    found = {name: (content, path, path.name) for name, content in agents.items()}
+    reader.bundled(found, path.name)
+    for name, (content, source, _) in sorted(found.items()):
+        reader.agent(name, content, source, path.name, f"agents.{name}")
+    reader.check_runners(path.name)
+
+
+def load(config: Path) -> Loaded:
+    """Read a configuration: a directory with rota.toml and agents.d/, or one JSON file.
+
+    Raises:
+        RotaError: there is no such file or directory; mistakes in it are returned, not raised.
+    """
+    config = config.absolute()
+    if not config.exists():
+        raise RotaError(
+            f"{config}: no such file or directory",
+            "Declarations are read from DIR/agents.d/NAME.toml; see rota(1) for --config.",
+            Exit.USAGE,
+        )
+    reader = _Reader()
+    if config.is_dir():
+        _load_directory(reader, config)
+    else:
+        _load_json(reader, config)
+    return Loaded(
+        declarations=tuple(reader.declarations.values()),
+        settings=reader.settings,
+        problems=tuple(reader.problems),
+        declared=reader.declared,
+        origin=str(config),
+        places=reader.places,
+    )
+
+
+def calendar_events(loaded: Loaded) -> dict[str, list[tuple[str, str]]]:
+    """Return the calendar events that only systemd can judge, each with the agents and keys it stands at."""
+    events: dict[str, list[tuple[str, str]]] = {}
+    for declaration in loaded.declarations:
+        schedules = declaration.agent.schedule
+        for index, item in enumerate(schedules):
+            if (kind := schedule.kind(item)) in ("calendar", "once"):
+                key = f"schedule[{index}].{kind}" if len(schedules) > 1 else f"schedule.{kind}"
+                for event in schedule.calendar_events(item):
+                    events.setdefault(event, []).append((declaration.name, key))
+    return events

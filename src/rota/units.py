@@ -1,0 +1,238 @@
+"""An agent as unit files: text, and back from the text what rota wrote into it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rota import names, sandbox, schedule
+from rota.model import Declaration, Runner
+
+MARKER = "# Made by rota"
+"""Begins every file that rota writes; what does not begin so is never touched."""
+
+SECTION = "X-Rota"
+
+# CPUWeight= and IOWeight=, systemd.resource-control(5): 100 is everyone else's.
+WEIGHTS: Mapping[str, int] = {"critical": 1000, "high": 300, "medium": 100, "low": 30, "background": 5}
+
+_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r", "%": "%%"}
+
+
+@dataclass(frozen=True, slots=True)
+class UnitFile:
+    """One file below the unit directory.
+
+    Attributes:
+        name: its path there, usually just a unit's name.
+        text: its content; None for a symlink.
+        target: where the symlink points, else None.
+    """
+
+    name: str
+    text: str | None = None
+    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What units depend on beside their declaration.
+
+    Attributes:
+        user: they are for a user's manager.
+        rota_agent: absolute path of the program that runs bundled agents.
+    """
+
+    user: bool = False
+    rota_agent: str = "/usr/bin/rota-agent"
+
+
+def quote_argument(argument: str, *, variables: bool = False) -> str:
+    """Return a word as systemd.syntax(7) quotes it, so that systemd hands over exactly `argument`.
+
+    Args:
+        argument: any text without NUL.
+        variables: the place expands $NAME (ExecStart= does, Environment= does not).
+    """
+    text = "".join(
+        _ESCAPES.get(char) or (f"\\x{ord(char):02x}" if ord(char) < 0x20 or ord(char) == 0x7F else char)
+        for char in argument
+    )
+    if variables:
+        text = text.replace("$", "$$")
+    plain = argument and text.replace("$$", "").replace("%%", "").isascii()
+    safe = plain and not any(char in " \t\n\r\"'\\;" or not char.isprintable() for char in argument)
+    return text if safe else f'"{text}"'
+
+
+def _plain(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def arguments(declaration: Declaration, runners: Mapping[str, Runner], context: Context) -> list[str]:
+    """Return the program and arguments of an agent, its prompt put into its runner's command."""
+    agent = declaration.agent
+    if agent.command is not None:
+        first, *rest = agent.command
+        return [context.rota_agent if first == "rota-agent" else first, *rest]
+    runner = runners[agent.runner or ""]
+    return [word.replace("{prompt}", agent.prompt or "") for word in runner.command]
+
+
+def _environment(declaration: Declaration, runners: Mapping[str, Runner], context: Context) -> list[str]:
+    agent = declaration.agent
+    variables: dict[str, str] = {}
+    if agent.sandbox.user is None and not context.user:
+        variables["HOME"] = ""
+    if agent.runner is not None:
+        variables |= runners[agent.runner].environment
+    variables |= agent.environment
+    lines = [quote_argument(f"{name}={value}") for name, value in sorted(variables.items())]
+    home = f"HOME={'%S'}/rota-agents/{declaration.name}"
+    return [home if line == "HOME=" else line for line in lines]
+
+
+def _section(name: str, lines: Iterable[tuple[str, str]]) -> str:
+    return "\n".join((f"[{name}]", *(f"{key}={value}" for key, value in lines)))
+
+
+def _file(source: str, *sections: str) -> str:
+    return f"{MARKER} from {_plain(source)}: edit that file, not this one.\n\n" + "\n\n".join(sections) + "\n"
+
+
+def _unit_lines(declaration: Declaration, context: Context) -> list[tuple[str, str]]:
+    name, agent = declaration.name, declaration.agent
+    state = "%h/.local/state" if context.user else "%S"
+    lines = [
+        ("Description", _plain(agent.description or f"Agent {name}")),
+        ("SourcePath", _plain(declaration.source)),
+        ("ConditionPathExists", f"!{state}/rota/paused/{name}"),
+        # Counts every start, so that a frequent agent would lock itself out.
+        ("StartLimitIntervalSec", "0"),
+        ("X-StopOnRemoval", "false"),
+    ]
+    if agent.sandbox.network is not False and not context.user:
+        lines += [("Wants", "network-online.target"), ("After", "network-online.target")]
+    return lines
+
+
+def _service_lines(
+    declaration: Declaration, runners: Mapping[str, Runner], context: Context
+) -> list[tuple[str, str]]:
+    name, agent = declaration.name, declaration.agent
+    directory = f"rota-agents/{name}"
+    start = " ".join(
+        quote_argument(word, variables=True) for word in arguments(declaration, runners, context)
+    )
+    lines = [
+        ("Type", "exec"),
+        ("ExecStart", " ".join(quote_argument(word, variables=True) for word in words)),
+        ("Slice", f"rota-{agent.priority}.slice"),
+        ("RuntimeMaxSec", agent.timeout),
+        ("TimeoutStopSec", "30s"),
+        ("KillMode", "control-group"),
+        ("StateDirectory", directory),
+        ("StateDirectoryMode", "0700"),
+        (
+            "WorkingDirectory",
+            _plain(agent.working_directory) if agent.working_directory else f"%S/{directory}",
+        ),
+        ("SyslogIdentifier", f"rota-{name}"),
+        ("LogExtraFields", f"ROTA_AGENT={name}"),
+        (
+            "Environment",
+            f"ROTA_AGENT={name} ROTA_ATTEMPT=1 ROTA_TRIGGER={trigger}",
+        ),
+        *(("Environment", line) for line in _environment(declaration, runners, context)),
+        *(("EnvironmentFile", _plain(path)) for path in agent.environment_files),
+        # What rotad knows about this start, if it was the one who asked for it.
+        ("EnvironmentFile", f"-%t/rota/start/{name}"),
+        *(("LoadCredential", _plain(f"{key}:{path}")) for key, path in sorted(agent.credentials.items())),
+    ]
+    keys = sandbox.service_keys(agent.sandbox, user=context.user) | sandbox.resource_keys(agent.resources)
+    for key in set(keys) & {line[0] for line in lines}:
+        lines = [line for line in lines if line[0] != key]
+    lines += [(key, value) for key, values in keys.items() for value in values]
+    return [*lines, ("X-RestartIfChanged", "false")]
+
+
+def _rota_lines(declaration: Declaration) -> list[tuple[str, str]]:
+    written = declaration.agent.model_dump(mode="json", exclude_unset=True)
+    return [
+        ("Agent", declaration.name),
+        ("Schedule", schedule.describe(declaration.agent.schedule)),
+        ("Declaration", json.dumps(written, sort_keys=True, separators=(",", ":"))),
+    ]
+
+
+def agent_units(
+    declaration: Declaration, runners: Mapping[str, Runner], context: Context
+) -> tuple[UnitFile, ...]:
+    """Return an agent's service and, if it has a schedule, its timer: a function of its arguments only."""
+    name, agent, source = declaration.name, declaration.agent, declaration.source
+    service = _file(
+        source,
+        _section("Unit", _unit_lines(declaration, context)),
+        _section("Service", _service_lines(declaration, runners, context)),
+        _section(SECTION, _rota_lines(declaration)),
+    )
+    files = [UnitFile(names.service_of(name), service)]
+    timer = schedule.timer_lines(agent, user=context.user)
+    if timer:
+        about = [
+            ("Description", f"Schedule of {_plain(agent.description or f'agent {name}')}"),
+            ("SourcePath", _plain(source)),
+        ]
+        files.append(
+            UnitFile(names.timer_of(name), _file(source, _section("Unit", about), _section("Timer", timer)))
+        )
+    return tuple(files)
+
+
+def shared_units(timers: Iterable[str], source: str) -> tuple[UnitFile, ...]:
+    """Return the slices, and the target that starts every timer with the machine."""
+    files = [
+        UnitFile(
+            "rota.slice",
+            _file(source, _section("Unit", [("Description", "Agents")])),
+        )
+    ]
+    for priority, weight in WEIGHTS.items():
+        about = [("Description", f"Agents of {priority} priority")]
+        weights = [("CPUWeight", str(weight)), ("IOWeight", str(weight))]
+        text = _file(source, _section("Unit", about), _section("Slice", weights))
+        files.append(UnitFile(f"rota-{priority}.slice", text))
+    about = [("Description", "Timers of all agents")]
+    wants = [("Wants", timer) for timer in sorted(timers)]
+    files.append(
+        UnitFile(
+            names.TARGET,
+            _file(
+                source,
+                _section("Unit", [*about, *wants]),
+                _section("Install", [("WantedBy", "timers.target")]),
+            ),
+        )
+    )
+    files.append(UnitFile(f"timers.target.wants/{names.TARGET}", target=f"../{names.TARGET}"))
+    return tuple(files)
+
+
+def read_definition(text: str) -> dict[str, Any] | None:
+    """Return what rota wrote into a service file: agent, schedule (words), declaration; None if it did not.
+
+    The inverse of `agent_units` for the [X-Rota] section; needs no pydantic, so that rotad stays small.
+    """
+    if not text.startswith(MARKER):
+        return None
+    _, found, section = text.partition(f"\n[{SECTION}]\n")
+    if not found:
+        return None
+    pairs = dict(line.split("=", 1) for line in section.splitlines() if "=" in line)
+    return {
+        "agent": pairs["Agent"],
+        "schedule": pairs["Schedule"],
+        "declaration": json.loads(pairs["Declaration"]),
+    }
