@@ -123,9 +123,9 @@ def _service_lines(
 ) -> list[tuple[str, str]]:
     name, agent = declaration.name, declaration.agent
     directory = f"rota-agents/{name}"
-    start = " ".join(
-        quote_argument(word, variables=True) for word in arguments(declaration, runners, context)
-    )
+    words = arguments(declaration, runners, context)
+    trigger = "timer" if agent.schedule else "manual"
+    where = _plain(agent.working_directory) if agent.working_directory else f"%S/{directory}"
     lines = [
         ("Type", "exec"),
         ("ExecStart", " ".join(quote_argument(word, variables=True) for word in words)),
@@ -135,10 +135,7 @@ def _service_lines(
         ("KillMode", "control-group"),
         ("StateDirectory", directory),
         ("StateDirectoryMode", "0700"),
-        (
-            "WorkingDirectory",
-            _plain(agent.working_directory) if agent.working_directory else f"%S/{directory}",
-        ),
+        ("WorkingDirectory", where),
         ("SyslogIdentifier", f"rota-{name}"),
         ("LogExtraFields", f"ROTA_AGENT={name}"),
         (
@@ -206,16 +203,8 @@ def shared_units(timers: Iterable[str], source: str) -> tuple[UnitFile, ...]:
         files.append(UnitFile(f"rota-{priority}.slice", text))
     about = [("Description", "Timers of all agents")]
     wants = [("Wants", timer) for timer in sorted(timers)]
-    files.append(
-        UnitFile(
-            names.TARGET,
-            _file(
-                source,
-                _section("Unit", [*about, *wants]),
-                _section("Install", [("WantedBy", "timers.target")]),
-            ),
-        )
-    )
+    install = _section("Install", [("WantedBy", "timers.target")])
+    files.append(UnitFile(names.TARGET, _file(source, _section("Unit", [*about, *wants]), install)))
     files.append(UnitFile(f"timers.target.wants/{names.TARGET}", target=f"../{names.TARGET}"))
     return tuple(files)
 
