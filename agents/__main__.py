@@ -1,0 +1,7 @@
+"""`python -m rota_agents NAME`: the same as `rota-agent NAME`."""
+
+import sys
+
+from . import main
+
+sys.exit(main())

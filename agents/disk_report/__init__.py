@@ -1,0 +1,1 @@
+"""The agent `disk-report`: how full each real file system is."""

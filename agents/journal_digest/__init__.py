@@ -1,0 +1,1 @@
+"""The agent `journal-digest`: a day's errors by unit."""

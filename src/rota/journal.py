@@ -1,0 +1,195 @@
+"""The only reader (and writer) of journald: entries to events, in order, from a cursor on.
+
+Two kinds of entries count. systemd's own about units (systemd/sd-messages.h), believed only when
+they come from the manager itself: anyone may log fields of any name, but the underscored ones are
+journald's. And rota's, believed only from rotad, for what systemd does not say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from systemd import journal
+
+from rota.events import KINDS, Event
+from rota.names import agent_of
+
+Fields = Mapping[str, bytes]
+
+ROTA_MESSAGE = "5b7c9a1e0d3f4c5e8a6b2d1f9e0c7a34"
+"""MESSAGE_ID of every structured entry of rotad's."""
+
+_STATUS_NAME = re.compile(r"status=\d+/(\S+)")
+_UNMET = re.compile(r"unmet condition check (.*)$")
+
+
+def _text(fields: Fields, name: str) -> str:
+    return fields.get(name, b"").decode("utf-8", "replace")
+
+
+def _exited(fields: Fields) -> dict[str, Any]:
+    named = _STATUS_NAME.search(_text(fields, "MESSAGE"))
+    return {
+        "command": _text(fields, "COMMAND"),
+        "code": _text(fields, "EXIT_CODE"),
+        "status": int(_text(fields, "EXIT_STATUS") or 0),
+        "status_name": named[1] if named else None,
+    }
+
+
+def _resources(fields: Fields) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    if value := _text(fields, "CPU_USAGE_NSEC"):
+        data["cpu_usec"] = int(value) // 1000
+    if value := _text(fields, "MEMORY_PEAK"):
+        data["memory_peak"] = int(value)
+    return data
+
+
+def _unmet(fields: Fields) -> dict[str, Any]:
+    found = _UNMET.search(_text(fields, "MESSAGE"))
+    condition = found[1] if found else "condition"
+    return {"reason": "paused" if "/rota/paused/" in condition else condition}
+
+
+_Read = Callable[[Fields], dict[str, Any]]
+
+# MESSAGE_ID: kind of event, its data. The ids are systemd's, sd-messages.h.
+_MESSAGES: Mapping[str, tuple[str, _Read]] = {
+    "7d4958e842da4a758f6c1cdc7b36dcc5": ("activated", lambda _: {}),
+    "39f53479d3a045ac8e11786248231fbf": ("running", lambda _: {}),
+    "be02cf6855d2428ba40df7e9d022f03d": ("not-started", lambda f: {"result": _text(f, "JOB_RESULT")}),
+    "98e322203f7a4ed290d09fe03c09fe15": ("exited", _exited),
+    "d9b373ed55a64feb8242e02dbe79a49c": ("failed", lambda f: {"result": _text(f, "UNIT_RESULT")}),
+    "7ad2d189f7e94e70a38c781354912448": ("deactivated", lambda _: {}),
+    "0e4284a0caca4bfc81c0bb6786972673": ("skipped", lambda f: {"reason": _text(f, "UNIT_RESULT")}),
+    "de5b426a63be47a7b6ac3eaac82e2f6f": ("stopping", lambda _: {}),
+    "9d1aaa27d60140bd96365438aad20286": ("stopped", lambda _: {}),
+    "5eb03494b6584870a536b337290809b3": ("restart-scheduled", lambda _: {}),
+    "ae8f7b866b0347b9af31fe1c80b127c0": ("resources", _resources),
+}
+
+
+def _identity(cursor: str) -> str:
+    """Return 32 hex digits for an entry about a start that systemd gave no invocation id."""
+    return hashlib.sha256(cursor.encode()).hexdigest()[:32]
+
+
+def _systemd_event(fields: Fields, cursor: Callable[[], str], at: int) -> Event | None:
+    unit = _text(fields, "UNIT") or _text(fields, "USER_UNIT")
+    agent = agent_of(unit) if unit.endswith(".service") else None
+    if agent is None:
+        return None
+    run = _text(fields, "INVOCATION_ID") or _text(fields, "USER_INVOCATION_ID")
+    kind, read = _MESSAGES[_text(fields, "MESSAGE_ID")]
+    data = read(fields)
+    if data.get("result") == "start-limit-hit" or not run:
+        # The invocation id is absent, or that of the run before: nothing was started.
+        run = _identity(cursor())
+        if kind == "running":
+            kind, data = "skipped", _unmet(fields)
+    if kind in ("activated", "skipped", "not-started"):
+        data |= {"boot": _text(fields, "_BOOT_ID"), "cursor": cursor()}
+    return Event(kind, agent, run, at, data)
+
+
+def _rota_event(fields: Fields, at: int) -> Event | None:
+    kind = _text(fields, "ROTA_EVENT")
+    run = _text(fields, "ROTA_RUN")
+    if kind not in KINDS or not run:
+        return None
+    return Event(kind, _text(fields, "ROTA_AGENT"), run, at, json.loads(_text(fields, "ROTA_DATA") or "{}"))
+
+
+def to_event(fields: Fields, cursor: Callable[[], str], at: int) -> Event | None:
+    """Return the event a journal entry stands for, None if it is about no agent.
+
+    Args:
+        fields: the entry's fields as journald has them.
+        cursor: gives the entry's cursor; only asked for where it is part of the event.
+        at: when journald received it, microseconds since 1970.
+    """
+    if _text(fields, "MESSAGE_ID") == ROTA_MESSAGE:
+        return _rota_event(fields, at)
+    return _systemd_event(fields, cursor, int(_text(fields, "_SOURCE_REALTIME_TIMESTAMP") or at))
+
+
+class Reader:
+    """Events from the journal, from a cursor on; `read` as often as there may be something new."""
+
+    def __init__(self, cursor: str | None, *, user: bool = False) -> None:
+        # The raw reader: systemd.journal.Reader's conversions cost three times the reading.
+        self._reader = journal._Reader(journal.LOCAL_ONLY)
+        self._match(user)
+        self._reader.fileno()  # begins to watch for rotated and new files
+        self._cursor = cursor
+        if cursor is None:
+            self._reader.seek_head()
+        else:
+            self._reader.seek_cursor(cursor)
+            if self._reader._next() and not self._reader.test_cursor(cursor):
+                # That entry is vacuumed, and this one is the next there is.
+                self._reader._previous()
+
+    def _match(self, user: bool) -> None:
+        uid = os.getuid()
+        manager = [f"_SYSTEMD_UNIT=user@{uid}.service", f"_UID={uid}"] if user else ["_PID=1", "_UID=0"]
+        for match in (*manager, *(f"MESSAGE_ID={message}" for message in _MESSAGES)):
+            self._reader.add_match(match)
+        self._reader.add_disjunction()
+        own = ["_SYSTEMD_USER_UNIT=rotad.service", f"_UID={uid}"] if user else ["_SYSTEMD_UNIT=rotad.service"]
+        for match in (*own, f"MESSAGE_ID={ROTA_MESSAGE}"):
+            self._reader.add_match(match)
+
+    def readable(self) -> bool:
+        """Tell whether there is any journal that this process may read."""
+        return bool(self._reader.has_runtime_files() or self._reader.has_persistent_files())
+
+    def read(self, limit: int = 2000) -> tuple[list[Event], str | None, bool]:
+        """Return events after the last read, the cursor behind them, and whether there may be more."""
+        self._reader.process()
+        events: list[Event] = []
+        seen = 0
+        while seen < limit and self._reader._next():
+            seen += 1
+            event = to_event(self._reader._get_all(), self._reader._get_cursor, self._reader._get_realtime())
+            if event is not None:
+                events.append(event)
+        if seen:
+            self._cursor = self._reader._get_cursor()
+        return events, self._cursor, seen == limit
+
+
+def record(event: str, agent: str, run: str, message: str, data: Mapping[str, Any] | None = None) -> None:
+    """Log what systemd does not say, to be read back like everything else.
+
+    Args:
+        event: one of `events.KINDS`.
+        agent: whose run.
+        run: the run's id.
+        message: a sentence for people who read the journal.
+        data: what the event carries.
+    """
+    journal.sendv(
+        f"MESSAGE={message}",
+        f"MESSAGE_ID={ROTA_MESSAGE}",
+        "PRIORITY=6",
+        "SYSLOG_IDENTIFIER=rotad",
+        f"ROTA_EVENT={event}",
+        f"ROTA_AGENT={agent}",
+        f"ROTA_RUN={run}",
+        f"ROTA_DATA={json.dumps(dict(data or {}))}",
+    )
+
+
+def matches(*, agent: str | None = None, run: str | None = None, user: bool = False) -> list[str]:
+    """Return journalctl(1) matches for all that an agent or one run of it logged, and systemd about it."""
+    prefix = "USER_" if user else ""
+    if run is not None:
+        return [f"_SYSTEMD_INVOCATION_ID={run}", "+", f"{prefix}INVOCATION_ID={run}"]
+    return [f"ROTA_AGENT={agent}"]
