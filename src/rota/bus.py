@@ -1,0 +1,353 @@
+"""The D-Bus interfaces of rotad: names, methods, signals. Translation only.
+
+Served from tables by one message handler, so that thousands of agents cost no object each, an
+unknown agent is an error like any other, and no reply ever carries a traceback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+from xml.sax.saxutils import quoteattr
+
+from dbus_next.aio.message_bus import MessageBus
+from dbus_next.constants import MessageFlag, MessageType
+from dbus_next.message import Message
+from dbus_next.signature import Variant
+
+from rota import __version__
+from rota.errors import Exit, RotaError
+from rota.events import Run
+from rota.names import AGENT_INTERFACE, AGENT_PATH, BUS_NAME, MANAGER_INTERFACE, MANAGER_PATH
+from rota.systemd import escape
+
+log = logging.getLogger("rotad")
+
+ERRORS: Mapping[Exit, str] = {
+    Exit.FAILED: f"{BUS_NAME}.Error.Failed",
+    Exit.USAGE: "org.freedesktop.DBus.Error.InvalidArgs",
+    Exit.NOT_FOUND: f"{BUS_NAME}.Error.NotFound",
+    Exit.UNREACHABLE: f"{BUS_NAME}.Error.Unreachable",
+    Exit.NOT_AUTHORISED: "org.freedesktop.DBus.Error.AccessDenied",
+}
+"""D-Bus error names by the exit code `rota` gives for them."""
+
+MAX_RUNS = 10_000
+"""A reply lists no more runs than this, whatever was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks.
+
+    Attributes:
+        sender: unique bus name.
+        interactive: whether a person may be asked for a password (see sd-bus's
+            ALLOW_INTERACTIVE_AUTHORIZATION).
+    """
+
+    sender: str
+    interactive: bool
+
+
+class Service(Protocol):
+    """What rotad can do; every method may raise RotaError."""
+
+    async def list_agents(self) -> list[dict[str, Any]]:
+        """Return all agents, without their declarations."""
+        ...
+
+    async def get_agent(self, name: str) -> dict[str, Any]:
+        """Return one agent with its declaration as JSON."""
+        ...
+
+    async def start(self, caller: Caller, name: str) -> str:
+        """Start an agent and return the run's id."""
+        ...
+
+    async def stop(self, caller: Caller, name: str) -> None:
+        """Stop the run of an agent that is under way."""
+        ...
+
+    async def pause(self, caller: Caller, name: str, why: str) -> None:
+        """Keep an agent from being started."""
+        ...
+
+    async def resume(self, caller: Caller, name: str) -> None:
+        """Let a paused agent be started again."""
+        ...
+
+    def list_runs(self, agent: str, limit: int) -> list[Run]:
+        """Return the newest runs, of all agents for ""."""
+        ...
+
+    def get_run(self, prefix: str) -> Run:
+        """Return the one run whose id begins so."""
+        ...
+
+    def agent_names(self) -> list[str]:
+        """Return the names of all agents."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A D-Bus method: argument names and types, what it does, and what it does it with."""
+
+    arguments: tuple[tuple[str, str], ...]
+    returns: tuple[tuple[str, str], ...]
+    about: str
+    serve: Callable[[Service, Caller, str, list[Any]], Awaitable[list[Any]]]
+
+    @property
+    def signature(self) -> str:
+        """Signature of the arguments."""
+        return "".join(kind for _, kind in self.arguments)
+
+    @property
+    def result(self) -> str:
+        """Signature of the reply."""
+        return "".join(kind for _, kind in self.returns)
+
+
+def variant(value: Any) -> Variant:
+    """Return a value as a D-Bus variant: integers are 64 bits, tables a{sv}."""
+    if isinstance(value, bool):
+        return Variant("b", value)
+    if isinstance(value, int):
+        return Variant("x", value)
+    if isinstance(value, dict):
+        return Variant("a{sv}", vardict(value))
+    if isinstance(value, list):
+        return Variant("as", value)
+    return Variant("s", str(value))
+
+
+def vardict(table: Mapping[str, Any]) -> dict[str, Variant]:
+    """Return a table as a{sv}; what is None is left out."""
+    return {key: variant(value) for key, value in table.items() if value is not None}
+
+
+def run_table(run: Run) -> dict[str, Any]:
+    """Return a run as a table of what is known of it."""
+    table = {field.name: getattr(run, field.name) for field in fields(run)}
+    return {key: value for key, value in table.items() if value is not None}
+
+
+async def _list_agents(service: Service, _: Caller, __: str, ___: list[Any]) -> list[Any]:
+    return [[vardict(agent) for agent in await service.list_agents()]]
+
+
+async def _get_agent(service: Service, _: Caller, agent: str, body: list[Any]) -> list[Any]:
+    return [vardict(await service.get_agent(agent or body[0]))]
+
+
+async def _start(service: Service, caller: Caller, agent: str, body: list[Any]) -> list[Any]:
+    return [await service.start(caller, agent or body[0])]
+
+
+async def _stop(service: Service, caller: Caller, agent: str, body: list[Any]) -> list[Any]:
+    await service.stop(caller, agent or body[0])
+    return []
+
+
+async def _pause(service: Service, caller: Caller, agent: str, body: list[Any]) -> list[Any]:
+    await service.pause(caller, agent or body[0], body[-1])
+    return []
+
+
+async def _resume(service: Service, caller: Caller, agent: str, body: list[Any]) -> list[Any]:
+    await service.resume(caller, agent or body[0])
+    return []
+
+
+async def _list_runs(service: Service, _: Caller, agent: str, body: list[Any]) -> list[Any]:
+    runs = service.list_runs(agent or body[0], min(body[-1], MAX_RUNS))
+    return [[vardict(run_table(run)) for run in runs]]
+
+
+async def _get_run(service: Service, _: Caller, __: str, body: list[Any]) -> list[Any]:
+    return [vardict(run_table(service.get_run(body[0])))]
+
+
+_AGENT = (("agent", "s"),)
+_TABLE = "a{sv}"
+_LIMIT = (("limit", "u"),)
+_WHY = (("why", "s"),)
+
+INTERFACES: Mapping[str, Mapping[str, Method]] = {
+    MANAGER_INTERFACE: {
+        "ListAgents": Method((), (("agents", "aa{sv}"),), "All agents, sorted by name.", _list_agents),
+        "GetAgent": Method(_AGENT, (("agent", _TABLE),), "One agent, with its declaration.", _get_agent),
+        "StartAgent": Method(_AGENT, (("run", "s"),), "Starts an agent; the run's id.", _start),
+        "StopAgent": Method(_AGENT, (), "Stops the run that is under way.", _stop),
+        "PauseAgent": Method(_AGENT + _WHY, (), "Keeps an agent from starting.", _pause),
+        "ResumeAgent": Method(_AGENT, (), "Lets a paused agent start again.", _resume),
+        "ListRuns": Method(
+            _AGENT + _LIMIT, (("runs", "aa{sv}"),), 'Newest runs first; of all agents for "".', _list_runs
+        ),
+        "GetRun": Method((("run", "s"),), (("run", _TABLE),), "A run, by its id or how it begins.", _get_run),
+    },
+    AGENT_INTERFACE: {
+        "Describe": Method((), (("agent", _TABLE),), "As Manager.GetAgent.", _get_agent),
+        "Start": Method((), (("run", "s"),), "As Manager.StartAgent.", _start),
+        "Stop": Method((), (), "As Manager.StopAgent.", _stop),
+        "Pause": Method(_WHY, (), "As Manager.PauseAgent.", _pause),
+        "Resume": Method((), (), "As Manager.ResumeAgent.", _resume),
+        "ListRuns": Method(_LIMIT, (("runs", "aa{sv}"),), "As Manager.ListRuns.", _list_runs),
+    },
+}
+SIGNALS: Mapping[str, Mapping[str, tuple[tuple[str, str], ...]]] = {
+    MANAGER_INTERFACE: {
+        "RunChanged": (("agent", "s"), ("run", "s"), ("state", "s"), ("details", _TABLE)),
+        "AgentsChanged": (),
+    },
+}
+PROPERTIES: Mapping[str, Mapping[str, str]] = {
+    MANAGER_INTERFACE: {"Version": "s"},
+    AGENT_INTERFACE: {"Name": "s"},
+}
+
+
+def _interface_xml(name: str) -> str:
+    def argument(item: tuple[str, str], way: str) -> str:
+        return f'<arg name="{item[0]}" type="{item[1]}"{way}/>'
+
+    parts = [f"<interface name={quoteattr(name)}>"]
+    for member, method in INTERFACES[name].items():
+        parts.append(f'<method name="{member}">')
+        parts += [argument(item, ' direction="in"') for item in method.arguments]
+        parts += [argument(item, ' direction="out"') for item in method.returns]
+        parts.append("</method>")
+    for member, arguments in SIGNALS.get(name, {}).items():
+        parts += [f'<signal name="{member}">', *(argument(item, "") for item in arguments), "</signal>"]
+    for prop, kind in PROPERTIES[name].items():
+        parts.append(f'<property name="{prop}" type="{kind}" access="read"/>')
+    return "".join((*parts, "</interface>"))
+
+
+_STANDARD_XML = (
+    '<interface name="org.freedesktop.DBus.Introspectable"><method name="Introspect">'
+    '<arg name="xml" type="s" direction="out"/></method></interface>'
+    '<interface name="org.freedesktop.DBus.Peer"><method name="Ping"/><method name="GetMachineId">'
+    '<arg name="id" type="s" direction="out"/></method></interface>'
+    '<interface name="org.freedesktop.DBus.Properties"><method name="Get">'
+    '<arg name="interface" type="s" direction="in"/><arg name="name" type="s" direction="in"/>'
+    '<arg name="value" type="v" direction="out"/></method><method name="GetAll">'
+    '<arg name="interface" type="s" direction="in"/><arg name="values" type="a{sv}" direction="out"/>'
+    "</method></interface>"
+)
+
+
+class Exported:
+    """rotad's objects on a bus: /org/rota1 and /org/rota1/agent/NAME."""
+
+    def __init__(self, bus: MessageBus, service: Service) -> None:
+        self._bus = bus
+        self._service = service
+        self._tasks: set[asyncio.Task[None]] = set()
+        bus.add_message_handler(self._on_message)
+
+    def run_changed(self, run: Run) -> None:
+        """Emit RunChanged."""
+        body = [run.agent, run.id, run.state, vardict(run_table(run))]
+        self._emit("RunChanged", body)
+
+    def agents_changed(self) -> None:
+        """Emit AgentsChanged: declarations came, went or changed."""
+        self._emit("AgentsChanged", [])
+
+    def _emit(self, member: str, body: list[Any]) -> None:
+        signature = "".join(kind for _, kind in SIGNALS[MANAGER_INTERFACE][member])
+        self._bus.send(Message.new_signal(MANAGER_PATH, MANAGER_INTERFACE, member, signature, body))
+
+    def _on_message(self, message: Message) -> Message | bool | None:
+        path = message.path or ""
+        if message.message_type is not MessageType.METHOD_CALL:
+            return None
+        if path != MANAGER_PATH and not path.startswith(f"{MANAGER_PATH}/"):
+            # The way down to us, which busctl walks.
+            return self._introspect(message, path) if self._asks_introspection(message) else None
+        if message.interface == "org.freedesktop.DBus.Peer":
+            return None
+        task = asyncio.get_running_loop().create_task(self._reply(message, path))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return True
+
+    @staticmethod
+    def _asks_introspection(message: Message) -> bool:
+        return bool(
+            message.member == "Introspect" and message.interface == "org.freedesktop.DBus.Introspectable"
+        )
+
+    async def _reply(self, message: Message, path: str) -> None:
+        try:
+            reply = await self._serve(message, path)
+        except RotaError as error:
+            text = f"{error.message} {error.hint}".strip()
+            reply = Message.new_error(message, ERRORS[error.exit_code], text)
+        except Exception:  # noqa: BLE001 (whatever it was, the caller gets an answer and the journal the trace)
+            log.exception("%s.%s failed", message.interface, message.member)
+            reply = Message.new_error(message, ERRORS[Exit.FAILED], "rotad failed; see journalctl -u rotad")
+        if not message.flags & MessageFlag.NO_REPLY_EXPECTED:
+            await self._bus.send(reply)
+
+    def _agent_at(self, path: str) -> str | None:
+        """Return the agent an object path stands for, "" for the manager, None if there is no such object."""
+        if path == MANAGER_PATH:
+            return ""
+        known = {AGENT_PATH + escape(name): name for name in self._service.agent_names()}
+        return known.get(path)
+
+    async def _serve(self, message: Message, path: str) -> Message:
+        if self._asks_introspection(message):
+            return self._introspect(message, path)
+        agent = self._agent_at(path)
+        if agent is None:
+            return Message.new_error(message, "org.freedesktop.DBus.Error.UnknownObject", f"no object {path}")
+        mine = AGENT_INTERFACE if agent else MANAGER_INTERFACE
+        if message.interface == "org.freedesktop.DBus.Properties":
+            return self._properties(message, mine, agent)
+        method = INTERFACES[mine].get(message.member) if message.interface in (mine, None) else None
+        if method is None:
+            text = f"{mine} has no method {message.member}"
+            return Message.new_error(message, "org.freedesktop.DBus.Error.UnknownMethod", text)
+        if message.signature != method.signature:
+            text = f'{message.member} takes "{method.signature}", not "{message.signature}"'
+            return Message.new_error(message, "org.freedesktop.DBus.Error.InvalidArgs", text)
+        interactive = bool(message.flags & MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION)
+        caller = Caller(message.sender, interactive)
+        body = await method.serve(self._service, caller, agent, message.body)
+        return Message.new_method_return(message, method.result, body)
+
+    def _properties(self, message: Message, mine: str, agent: str) -> Message:
+        values = {"Name": agent} if agent else {"Version": __version__}
+        if message.member == "GetAll" and message.signature == "s":
+            found = vardict(values) if message.body[0] in (mine, "") else {}
+            return Message.new_method_return(message, "a{sv}", [found])
+        if message.member == "Get" and message.signature == "ss" and message.body[1] in values:
+            return Message.new_method_return(message, "v", [variant(values[message.body[1]])])
+        if message.member == "Set":
+            return Message.new_error(
+                message, "org.freedesktop.DBus.Error.PropertyReadOnly", "nothing is writable"
+            )
+        return Message.new_error(message, "org.freedesktop.DBus.Error.UnknownProperty", "no such property")
+
+    def _introspect(self, message: Message, path: str) -> Message:
+        children: list[str] = []
+        body = ""
+        folder = AGENT_PATH.rstrip("/")
+        if path == MANAGER_PATH:
+            body, children = _STANDARD_XML + _interface_xml(MANAGER_INTERFACE), ["agent"]
+        elif path == folder:
+            children = [escape(name) for name in self._service.agent_names()]
+        elif path.startswith(AGENT_PATH) and self._agent_at(path):
+            body = _STANDARD_XML + _interface_xml(AGENT_INTERFACE)
+        elif MANAGER_PATH.startswith(path.rstrip("/") + "/"):
+            children = [MANAGER_PATH[len(path.rstrip("/")) + 1 :].split("/")[0]]
+        nodes = "".join(f"<node name={quoteattr(child)}/>" for child in children)
+        return Message.new_method_return(message, "s", [f"<node>{body}{nodes}</node>"])

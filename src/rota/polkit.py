@@ -1,0 +1,74 @@
+"""The only caller of polkit: may this caller do that (org.freedesktop.PolicyKit1.Authority)?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from dbus_next.aio.message_bus import MessageBus
+from dbus_next.message import Message
+from dbus_next.signature import Variant
+
+from rota.systemd import CallError, call
+
+_NAME = "org.freedesktop.PolicyKit1"
+_ALLOW_INTERACTION = 1
+_ABSENT = (
+    "org.freedesktop.DBus.Error.ServiceUnknown",
+    "org.freedesktop.DBus.Error.NameHasNoOwner",
+    "org.freedesktop.DBus.Error.Spawn.ChildExited",
+    "org.freedesktop.systemd1.NoSuchUnit",
+)
+
+
+async def uid_of(bus: MessageBus, sender: str) -> int:
+    """Return the user id of a bus name's owner."""
+    name = "org.freedesktop.DBus"
+    found = await call(
+        bus,
+        Message(
+            destination=name,
+            path="/org/freedesktop/DBus",
+            interface=name,
+            member="GetConnectionUnixUser",
+            signature="s",
+            body=[sender],
+        ),
+    )
+    return int(found[0])
+
+
+async def authorised(
+    bus: MessageBus, sender: str, action: str, details: Mapping[str, str], *, interactive: bool
+) -> bool:
+    """Tell whether the owner of a bus name may do an action.
+
+    Root and rotad's own user may. Without polkit on the bus, nobody else.
+
+    Args:
+        bus: the bus both are on.
+        sender: the caller's unique name.
+        action: polkit's action id.
+        details: shown to the person who is asked, and to rules.
+        interactive: the caller is willing to wait for a person to be asked.
+    """
+    if await uid_of(bus, sender) in (0, os.getuid()):
+        return True
+    subject = ["system-bus-name", {"name": Variant("s", sender)}]
+    try:
+        found = await call(
+            bus,
+            Message(
+                destination=_NAME,
+                path="/org/freedesktop/PolicyKit1/Authority",
+                interface=f"{_NAME}.Authority",
+                member="CheckAuthorization",
+                signature="(sa{sv})sa{ss}us",
+                body=[subject, action, dict(details), _ALLOW_INTERACTION if interactive else 0, ""],
+            ),
+        )
+    except CallError as error:
+        if error.name in _ABSENT:
+            return False
+        raise
+    return bool(found[0][0])
