@@ -290,7 +290,7 @@ class Exported:
         except RotaError as error:
             text = f"{error.message} {error.hint}".strip()
             reply = Message.new_error(message, ERRORS[error.exit_code], text)
-        except Exception:  # noqa: BLE001 (whatever it was, the caller gets an answer and the journal the trace)
+        except Exception:  # the caller gets an answer, the journal the trace
             log.exception("%s.%s failed", message.interface, message.member)
             reply = Message.new_error(message, ERRORS[Exit.FAILED], "rotad failed; see journalctl -u rotad")
         if not message.flags & MessageFlag.NO_REPLY_EXPECTED:

@@ -145,10 +145,11 @@ class Store:
         with _translated(self._path):
             return [_run(row) for row in self._db.execute(query, [*values, limit])]
 
-    def unarchived(self) -> list[Run]:
-        """Return runs that are under way, or whose resources are not filed yet."""
+    def unarchived(self, since: int) -> list[Run]:
+        """Return runs that are under way, and those that ended after `since` with resources not filed."""
+        query = "SELECT * FROM runs WHERE NOT archived AND (ended IS NULL OR ended >= ?)"
         with _translated(self._path):
-            return [_run(row) for row in self._db.execute("SELECT * FROM runs WHERE NOT archived")]
+            return [_run(row) for row in self._db.execute(query, (since,))]
 
 
 def open_store(path: Path) -> tuple[Store, str | None]:

@@ -194,6 +194,16 @@ class Systemd:
         found = await self._call(unit_path(unit), _PROPERTIES, "GetAll", "s", f"{_NAME}.{interface}")
         return dict(plain(found[0]))
 
+    async def unit_property(self, unit: str, name: str, interface: str = "Unit", **default: Any) -> Any:
+        """Return one property of a unit, or `default=` if this systemd has no such property."""
+        try:
+            found = await self._call(unit_path(unit), _PROPERTIES, "Get", "ss", f"{_NAME}.{interface}", name)
+        except CallError as error:
+            if default and error.name == "org.freedesktop.DBus.Error.UnknownProperty":
+                return default["default"]
+            raise
+        return plain(found[0])
+
     async def manager_property(self, name: str) -> Any:
         """Return one property of the manager."""
         found = await self._call(_PATH, _PROPERTIES, "Get", "ss", _MANAGER, name)

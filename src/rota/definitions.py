@@ -1,0 +1,61 @@
+"""The installed agents, read back from their unit files; without pydantic, so that rotad stays small."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rota.units import read_definition
+
+log = logging.getLogger("rotad")
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """An installed agent.
+
+    Attributes:
+        name: the agent's name.
+        schedule: in words.
+        declaration: the keys that were written.
+        path: its service file.
+    """
+
+    name: str
+    schedule: str
+    declaration: dict[str, Any]
+    path: str
+
+    @property
+    def description(self) -> str:
+        """What it says of itself."""
+        return str(self.declaration.get("description", ""))
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether it has a timer."""
+        return bool(self.declaration.get("schedule"))
+
+    @property
+    def at_boot(self) -> bool:
+        """Whether boot is one of its triggers."""
+        return any("on_boot" in schedule for schedule in self.declaration.get("schedule", ()))
+
+
+def read(paths: list[str]) -> dict[str, Definition]:
+    """Return the agents whose service files these are, by name; files of others are passed over."""
+    found: dict[str, Definition] = {}
+    for path in sorted(paths):
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+            definition = read_definition(text)
+        except (OSError, ValueError, KeyError) as error:
+            log.warning("%s is not readable: %s", path, error)
+            continue
+        if definition is not None:
+            found[definition["agent"]] = Definition(
+                definition["agent"], definition["schedule"], definition["declaration"], path
+            )
+    return found

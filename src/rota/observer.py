@@ -1,0 +1,257 @@
+"""What only systemd knows while a unit is loaded: who triggered a run, and what it used.
+
+D-Bus signals say when to look into the journal; the journal says what happened. What it does not
+hold is asked of systemd and logged as rota's own entries, so that the journal stays the source.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+from rota import journal
+from rota.errors import RotaError
+from rota.events import Run
+from rota.names import agent_of, service_of
+from rota.recorder import Recorder
+from rota.systemd import CallError, Systemd, UnitChange
+
+log = logging.getLogger("rotad")
+
+_UNSET = 2**64 - 1
+_ENDED = ("inactive", "failed")
+# siginfo_t's si_code of SIGCHLD, as ExecMainCode= has it (waitid(2)).
+_CODES: Mapping[int, str] = {1: "exited", 2: "killed", 3: "dumped"}
+_MEASURES: Mapping[str, tuple[str, int]] = {
+    "CPUUsageNSec": ("cpu_usec", 1000),
+    "MemoryPeak": ("memory_peak", 1),
+    "IOReadBytes": ("io_read", 1),
+    "IOWriteBytes": ("io_write", 1),
+}
+
+
+def boot_id() -> str:
+    """Return the id of this boot, 32 hex digits, as the journal has it."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
+
+
+def trigger_of(details: Mapping[str, str], requested_by: str | None, *, at_boot: bool) -> dict[str, str]:
+    """Return who or what started a run, from systemd's ActivationDetails and rota's own requests.
+
+    Args:
+        details: ActivationDetails of the unit, trigger_unit and so on.
+        requested_by: the person who asked rota for it, None if nobody did.
+        at_boot: the agent's timer has a boot trigger and this is its first run since.
+    """
+    unit = details.get("trigger_unit", "")
+    kind = unit.rpartition(".")[2]
+    if kind in ("timer", "path", "socket"):
+        return {"trigger": "boot" if kind == "timer" and at_boot else kind}
+    if requested_by is not None:
+        return {"trigger": "person", "by": requested_by}
+    return {"trigger": "manual"}
+
+
+class Observer:
+    """Follows the units of agents while they run."""
+
+    def __init__(
+        self,
+        systemd: Systemd,
+        recorder: Recorder,
+        *,
+        boots: Callable[[str], bool],
+        moved: Callable[[str], None],
+    ) -> None:
+        """Begin with nothing; see `start`.
+
+        Args:
+            systemd: the manager of the units.
+            recorder: where runs are recorded.
+            boots: whether an agent is started by boot, and by nothing but a timer.
+            moved: hears of an agent whose timer or state may have changed.
+        """
+        self._systemd = systemd
+        self._recorder = recorder
+        self._boots = boots
+        self._moved = moved
+        self._requests: dict[str, str] = {}
+        self._starting: set[str] = set()
+        self._live: dict[str, str] = {}
+        self._held: set[str] = set()
+        self._jobs: dict[str, asyncio.Future[str]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @staticmethod
+    async def _guarded(work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except RotaError as error:
+            log.warning("systemd: %s", error.message)
+
+    def on_change(self, change: UnitChange) -> None:
+        """Take in what systemd said about a unit."""
+        agent = agent_of(change.unit)
+        if agent is None:
+            return
+        self._moved(agent)
+        if not change.unit.endswith(".service"):
+            return
+        if change.kind == "job-new":
+            self._starting.add(change.unit)
+            self._spawn(self._hold(change.unit))
+        elif change.kind == "job-removed":
+            self._finish_job(change.job, change.state)
+            self._recorder.wake()
+            self._spawn(self._started(change.unit))
+        elif change.state in _ENDED:
+            self._recorder.wake()
+            self._spawn(self._ended(change.unit))
+
+    def _finish_job(self, job: str, result: str) -> None:
+        future = self._jobs.setdefault(job, asyncio.get_running_loop().create_future())
+        if not future.done():
+            future.set_result(result)
+        for old in list(self._jobs)[:-64]:
+            if self._jobs[old].done():
+                del self._jobs[old]
+
+    async def job_result(self, job: str) -> str:
+        """Wait until a job is gone and return its result; the signal may have come already."""
+        return await self._jobs.setdefault(job, asyncio.get_running_loop().create_future())
+
+    def expect(self, unit: str, requested_by: str | None) -> None:
+        """Say who asked for the next start of a unit, or that nobody does any more."""
+        if requested_by is None:
+            self._requests.pop(unit, None)
+        else:
+            self._requests[unit] = requested_by
+
+    async def _hold(self, unit: str) -> None:
+        """Keep a unit loaded, and hear when it ends."""
+        if unit in self._held:
+            return
+        self._held.add(unit)
+        await self._systemd.watch(unit)
+        try:
+            await self._systemd.ref(unit)
+        except CallError as error:
+            log.debug("%s is not held: %s", unit, error.message)
+
+    async def _release(self, unit: str) -> None:
+        if unit in self._starting or unit in self._live or unit not in self._held:
+            return
+        self._held.discard(unit)
+        await self._systemd.unwatch(unit)
+        try:
+            await self._systemd.unref(unit)
+        except CallError as error:
+            log.debug("%s was not held: %s", unit, error.message)
+
+    async def invocation(self, unit: str) -> str:
+        """Return the invocation id of a unit's current or last run, "" if it has none."""
+        return bytes(await self._systemd.unit_property(unit, "InvocationID")).hex()
+
+    async def _started(self, unit: str) -> None:
+        self._starting.discard(unit)
+        run, state = await asyncio.gather(
+            self.invocation(unit), self._systemd.unit_property(unit, "ActiveState")
+        )
+        known = self._recorder.store.get(run) if run else None
+        if run and run != self._live.get(unit) and not (known and known.archived):
+            self._live[unit] = run
+            await self._record_trigger(unit, run)
+        if state in _ENDED:
+            await self._ended(unit)
+
+    async def _record_trigger(self, unit: str, run: str) -> None:
+        agent = agent_of(unit) or ""
+        details = dict(await self._systemd.unit_property(unit, "ActivationDetails", default=[]))
+        boot = boot_id()
+        earlier = [item for item in self._recorder.store.runs(agent, 5) if item.id != run]
+        at_boot = self._boots(agent) and all(item.boot != boot for item in earlier)
+        trigger = trigger_of(details, self._requests.pop(unit, None), at_boot=at_boot)
+        by = f" ({trigger['by']})" if "by" in trigger else ""
+        journal.record(
+            "triggered", agent, run, f"{agent}: run {run[:8]} started by {trigger['trigger']}{by}", trigger
+        )
+        self._recorder.wake()
+
+    async def _ended(self, unit: str) -> None:
+        run = self._live.pop(unit, None)
+        if run is not None:
+            measured = await self._measure(unit, run)
+            if await self._recorder.ended(run) is None:
+                self._lose(agent_of(unit) or "", run, "the journal does not say how it ended")
+            self._archive(agent_of(unit) or "", run, measured)
+        await self._release(unit)
+
+    async def _measure(self, unit: str, run: str) -> dict[str, Any]:
+        """Return what a run used, {} if the unit is no longer that run's."""
+        names = (*_MEASURES, "ExecMainCode", "ExecMainStatus")
+        values = await asyncio.gather(
+            *(self._systemd.unit_property(unit, name, "Service", default=None) for name in names)
+        )
+        if await self.invocation(unit) != run:
+            return {}
+        found = dict(zip(names, values, strict=True))
+        data: dict[str, Any] = {}
+        for name, (key, divisor) in _MEASURES.items():
+            if found[name] is not None and found[name] != _UNSET:
+                data[key] = found[name] // divisor
+        if (code := _CODES.get(found["ExecMainCode"] or 0)) is not None:
+            data |= {"code": code, "status": found["ExecMainStatus"]}
+        return data
+
+    def _archive(self, agent: str, run: str, measured: Mapping[str, Any]) -> None:
+        journal.record("archived", agent, run, f"{agent}: run {run[:8]} recorded", measured)
+        self._recorder.wake()
+
+    def _lose(self, agent: str, run: str, reason: str) -> None:
+        log.warning("%s: run %s: %s", agent, run[:8], reason)
+        journal.record("lost", agent, run, f"{agent}: run {run[:8]}: {reason}", {"reason": reason})
+        self._recorder.wake()
+
+    async def reconcile(self, since: int) -> None:
+        """Hold the store's open runs against what systemd knows: after a start of rotad.
+
+        Args:
+            since: runs that ended before this (microseconds since 1970) are left as they are.
+        """
+        states = await self._systemd.loaded("rota-*.service")
+        boot = boot_id()
+        for unit, state in states.items():
+            if state not in _ENDED and (run := await self.invocation(unit)):
+                await self._hold(unit)
+                self._live[unit] = run
+                known = self._recorder.store.get(run)
+                if known is None or known.trigger is None:
+                    await self._record_trigger(unit, run)
+        for run_ in self._recorder.store.unarchived(since):
+            await self._settle(run_, states, boot)
+
+    async def _settle(self, run: Run, states: Mapping[str, str], boot: str) -> None:
+        unit = service_of(run.agent)
+        loaded = unit in states and await self.invocation(unit) == run.id
+        if loaded and self._live.get(unit) == run.id:
+            if await self._systemd.unit_property(unit, "ActiveState") in _ENDED:
+                await self._ended(unit)
+            return
+        if not run.over:
+            await asyncio.sleep(1)
+            await self._recorder.drain()
+            run = self._recorder.store.get(run.id) or run
+        if not run.over:
+            reason = "the machine went down" if run.boot != boot else "the journal does not say how it ended"
+            self._lose(run.agent, run.id, reason)
+        if loaded and run.trigger is None:
+            await self._record_trigger(unit, run.id)
+        self._archive(run.agent, run.id, await self._measure(unit, run.id) if loaded else {})

@@ -1,0 +1,141 @@
+"""Journal to store: drains what is new, survives a full disk and a damaged store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rota import journal
+from rota.errors import Exit, RotaError
+from rota.events import Run
+from rota.store import DamagedError, FullError, Store, open_store, set_aside
+
+log = logging.getLogger("rotad")
+
+_FULL_RETRY = 5.0
+_PATIENCE = 10.0
+"""Seconds after which a run whose end systemd has told, but the journal has not, is given up."""
+
+
+class Recorder:
+    """Keeps the store up with the journal; `changed` hears of every run that changed."""
+
+    def __init__(self, path: Path, changed: Callable[[Run], None], *, user: bool) -> None:
+        self._path = path
+        self._changed = changed
+        self._user = user
+        self._wake = asyncio.Event()
+        self._expected: dict[str, tuple[float, asyncio.Future[Run | None]]] = {}
+        self._full = False
+        self.store = self._open()
+        self._reader = journal.Reader(self.store.cursor(), user=user)
+        if not self._reader.readable():
+            raise RotaError(
+                "the journal cannot be read",
+                "rotad's user must be in the group systemd-journal.",
+                Exit.UNREACHABLE,
+            )
+
+    def _open(self) -> Store:
+        store, damage = open_store(self._path)
+        if damage is not None:
+            log.error("the store was damaged (%s); rebuilding it from the journal", damage)
+        elif store.cursor() is None:
+            log.info("no store yet: reading what the journal still holds")
+        return store
+
+    def wake(self) -> None:
+        """There may be something new."""
+        self._wake.set()
+
+    async def drain(self) -> None:
+        """Record all that the journal holds by now."""
+        more = True
+        while more:
+            try:
+                more = self._drain_once()
+            except FullError as error:
+                self._pause(error)
+                return
+            except DamagedError as error:
+                self._rebuild(error)
+            if more:
+                await asyncio.sleep(0)
+        if self._full:
+            self._full = False
+            log.warning("there is room again: recording goes on")
+
+    def _drain_once(self) -> bool:
+        events, cursor, more = self._reader.read()
+        # Entries about other units leave no trace: the cursor behind them is kept in memory only.
+        if events and cursor is not None:
+            for run in self.store.append(events, cursor):
+                self._changed(run)
+                if run.over and run.id in self._expected:
+                    self._answer(run.id, run)
+        return more
+
+    def _answer(self, run_id: str, run: Run | None) -> None:
+        _, future = self._expected.pop(run_id)
+        if not future.done():
+            future.set_result(run)
+
+    def _pause(self, error: FullError) -> None:
+        if not self._full:
+            log.error("recording is paused: %s. %s", error.message, error.hint)
+        self._full = True
+        self._reader = journal.Reader(self.store.cursor(), user=self._user)
+        asyncio.get_running_loop().call_later(_FULL_RETRY, self.wake)
+
+    def _rebuild(self, error: DamagedError) -> None:
+        self.store.close()
+        aside = set_aside(self._path)
+        log.error("the store is damaged (%s); kept as %s, rebuilding from the journal", error, aside)
+        self.store = self._open()
+        self._reader = journal.Reader(None, user=self._user)
+
+    async def ended(self, run_id: str) -> Run | None:
+        """Wait until the journal tells how a run ended that systemd says is over; None if it does not."""
+        run = self.store.get(run_id)
+        if run is not None and run.over:
+            return run
+        future: asyncio.Future[Run | None] = asyncio.get_running_loop().create_future()
+        _, future = self._expected.setdefault(run_id, (time.monotonic() + _PATIENCE, future))
+        self.wake()
+        return await future
+
+    async def known(self, run_id: str, patience: float = 2.0) -> Run | None:
+        """Wait until a run is recorded at all."""
+        deadline = time.monotonic() + patience
+        while (run := self.store.get(run_id)) is None and time.monotonic() < deadline:
+            await asyncio.sleep(0.005)
+            await self.drain()
+        return run
+
+    def _overdue(self) -> None:
+        now = time.monotonic()
+        for run_id, (deadline, _) in list(self._expected.items()):
+            if now > deadline:
+                self._answer(run_id, None)
+
+    async def forever(self) -> None:
+        """Drain whenever woken, and again soon while an end is known to be on its way."""
+        pause = 0.0
+        while True:
+            if self._expected:
+                # systemd's word on D-Bus is some milliseconds ahead of journald's file.
+                pause = min(max(pause * 1.5, 0.001), 0.25)
+                with_timeout = asyncio.wait_for(self._wake.wait(), pause)
+                try:
+                    await with_timeout
+                    pause = 0.0
+                except TimeoutError:
+                    self._overdue()
+            else:
+                await self._wake.wait()
+                pause = 0.0
+            self._wake.clear()
+            await self.drain()
