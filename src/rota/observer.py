@@ -64,7 +64,7 @@ class Observer:
         recorder: Recorder,
         *,
         boots: Callable[[str], bool],
-        moved: Callable[[str], None],
+        moved: Callable[[str], object],
     ) -> None:
         """Begin with nothing; see `start`.
 

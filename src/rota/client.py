@@ -1,0 +1,103 @@
+"""The command line's way to rotad: a thin proxy, errors turned into exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from dbus_next.aio.message_bus import MessageBus
+from dbus_next.constants import MessageFlag, MessageType
+from dbus_next.message import Message
+
+from rota.bus import ERRORS
+from rota.errors import Exit, RotaError
+from rota.names import BUS_NAME, MANAGER_INTERFACE, MANAGER_PATH
+from rota.systemd import CallError, call, connect, plain
+
+_EXITS = {name: code for code, name in ERRORS.items()}
+
+
+class Client:
+    """rotad, on a bus connection."""
+
+    def __init__(self, bus: MessageBus) -> None:
+        self.bus = bus
+        self._states: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+
+    async def call(self, member: str, signature: str = "", *body: Any, activate: bool = True) -> Any:
+        """Call a method of the manager and return its one value, None if it has none.
+
+        Args:
+            member: method of org.rota1.Manager.
+            signature: of the arguments.
+            body: the arguments.
+            activate: let the bus start rotad if it is not running.
+
+        Raises:
+            RotaError: rotad refused, or is out of reach.
+        """
+        flags = MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION
+        if not activate:
+            flags |= MessageFlag.NO_AUTOSTART
+        message = Message(
+            destination=BUS_NAME,
+            path=MANAGER_PATH,
+            interface=MANAGER_INTERFACE,
+            member=member,
+            signature=signature,
+            body=list(body),
+            flags=flags,
+        )
+        try:
+            found = await call(self.bus, message)
+        except CallError as error:
+            code = _EXITS.get(error.name, error.exit_code)
+            if code is Exit.UNREACHABLE or error.name.startswith("org.freedesktop.DBus.Error.Spawn"):
+                raise RotaError(
+                    "rotad is not running", "Start it: systemctl start rotad.", Exit.UNREACHABLE
+                ) from None
+            raise RotaError(error.message, exit_code=code) from None
+        return plain(found[0]) if found else None
+
+    async def follow_runs(self) -> None:
+        """Begin to collect RunChanged signals for `run_over`."""
+        name = "org.freedesktop.DBus"
+        rule = f"type='signal',interface='{MANAGER_INTERFACE}',member='RunChanged',path='{MANAGER_PATH}'"
+        self.bus.add_message_handler(self._on_message)
+        await call(
+            self.bus,
+            Message(
+                destination=name,
+                path="/org/freedesktop/DBus",
+                interface=name,
+                member="AddMatch",
+                signature="s",
+                body=[rule],
+            ),
+        )
+
+    def _on_message(self, message: Message) -> None:
+        if message.message_type is MessageType.SIGNAL and message.member == "RunChanged":
+            self._states.put_nowait((message.body[1], message.body[2]))
+
+    async def changed(self, run: str, patience: float) -> bool:
+        """Wait for a change of a run, but not longer than so many seconds; tell whether there was one."""
+        try:
+            async with asyncio.timeout(patience):
+                while (await self._states.get())[0] != run:
+                    pass
+        except TimeoutError:
+            return False
+        return True
+
+
+@asynccontextmanager
+async def client(*, user: bool) -> AsyncIterator[Client]:
+    """Connect to rotad's bus for the length of a block."""
+    bus = await connect(user=user)
+    try:
+        yield Client(bus)
+    finally:
+        bus.disconnect()

@@ -1,0 +1,182 @@
+"""What a person sees: tables that fit the terminal, times, colour only where it is wanted."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TextIO
+
+from rota.quantity import USEC, format_duration, format_size
+
+_WORDS: Mapping[str, tuple[str, str]] = {
+    "succeeded": ("ok", "green"),
+    "failed": ("failed", "red"),
+    "timed-out": ("timed out", "red"),
+    "killed": ("killed", "red"),
+    "skipped": ("skipped", "yellow"),
+    "unknown": ("unknown", "magenta"),
+    "running": ("running", "cyan"),
+    "activated": ("starting", "cyan"),
+}
+_MARKS: Mapping[str, tuple[str, str]] = {
+    "succeeded": ("+", "green"),
+    "skipped": ("o", "yellow"),
+    "unknown": ("?", "magenta"),
+}
+_DAY = 86_400 * USEC
+
+Cell = tuple[str, str]
+"""Text and its style, "" for none."""
+
+
+def colour(stream: TextIO) -> bool:
+    """Tell whether a stream gets colour: a terminal, and no NO_COLOR (no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def now() -> int:
+    """Return the present in microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+def ago(at: int, present: int) -> str:
+    """Return a past moment in words: "2min ago", with the date beyond a month."""
+    if present - at > 30 * _DAY:
+        return date(at)
+    return f"{format_duration(max(present - at, 0) // USEC * USEC, 1)} ago"
+
+
+def until(at: int, present: int) -> str:
+    """Return a coming moment in words: "in 3min", or the day and time if it is hours away."""
+    left = max(at - present, 0)
+    short = f"in {format_duration(max(left // USEC, 1) * USEC, 1)}"
+    if left < 12 * 3600 * USEC:
+        return short
+    form = "%a %H:%M" if left < 6 * _DAY else "%Y-%m-%d %H:%M"
+    return f"{time.strftime(form, time.localtime(at / USEC))} ({short})"
+
+
+def date(at: int) -> str:
+    """Return a moment as local date and time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at / USEC))
+
+
+def took(run: Mapping[str, Any]) -> str:
+    """Return how long a run took, "" if that is not known."""
+    if "started" not in run or "ended" not in run:
+        return ""
+    return seconds(run["ended"] - run["started"])
+
+
+def seconds(usec: int) -> str:
+    """Return a span as people time things: "0.4s", "12s", "3min 20s"."""
+    if usec < 10 * USEC:
+        return f"{usec / USEC:.1f}s" if usec >= 50_000 else f"{usec / USEC:.2f}s"
+    return format_duration(usec, 2 if usec >= 60 * USEC else 1)
+
+
+def why(run: Mapping[str, Any]) -> str:
+    """Return why a run ended as it did, shortly: "exit 3", "SIGKILL", "stopped by ada"."""
+    reason = run.get("reason")
+    if reason == "stopped":
+        return f"stopped by {run['stopped_by']}" if "stopped_by" in run else "stopped"
+    if reason == "timeout" or run["state"] == "succeeded":
+        return ""
+    if reason in ("oom-kill", "core-dump", "watchdog"):
+        return str(reason)
+    if "signal" in run:
+        return str(run["signal"])
+    if "status" in run and run["state"] == "failed":
+        name = run.get("status_name")
+        own = name and run["status"] >= 200
+        return f"exit {run['status']}" + (f" {name}" if own else "")
+    return str(reason or "")
+
+
+def word(state: str) -> Cell:
+    """Return a run's state as a person calls it, with its colour."""
+    return _WORDS[state]
+
+
+def trend(states: Iterable[str]) -> list[Cell]:
+    """Return results as one mark each, oldest first."""
+    return [_MARKS.get(state, ("-", "red")) for state in states]
+
+
+def trigger(run: Mapping[str, Any]) -> str:
+    """Return who or what started a run."""
+    return str(run.get("requested_by") or run.get("trigger") or "-")
+
+
+def usage(run: Mapping[str, Any]) -> tuple[str, str]:
+    """Return processor time and peak memory, "-" where not known."""
+    cpu = seconds(run["cpu_usec"]) if "cpu_usec" in run else "-"
+    memory = format_size(run["memory_peak"]) if "memory_peak" in run else "-"
+    return cpu, memory
+
+
+def emit_json(value: object) -> None:
+    """Write a value as JSON to standard output, indented."""
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def line(text: str = "", style: str = "", stream: TextIO | None = None) -> None:
+    """Write a line, coloured if the stream wants it."""
+    stream = stream or sys.stdout
+    codes = {"red": 31, "green": 32, "yellow": 33, "magenta": 35, "cyan": 36, "bold": 1, "dim": 2}
+    if style and colour(stream):
+        text = f"\x1b[{codes[style]}m{text}\x1b[0m"
+    stream.write(f"{text}\n")
+
+
+def talk(text: str, style: str = "") -> None:
+    """Write a line to standard error."""
+    line(text, style, sys.stderr)
+
+
+def table(
+    headers: Sequence[str], rows: Iterable[Sequence[Cell | Sequence[Cell]]], *, flexible: Sequence[int] = ()
+) -> None:
+    """Write a table: as wide as it needs to be, or as the terminal is.
+
+    Args:
+        headers: titles of the columns; one that begins with ">" is right-aligned.
+        rows: a cell is a text with its style, or several that follow each other.
+        flexible: columns that are cut first where the terminal is too narrow.
+    """
+    from rich.console import Console  # noqa: PLC0415  (a third of the time of `rota list`)
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    terminal = sys.stdout.isatty()
+    console = Console(
+        file=sys.stdout,
+        width=None if terminal else 1000,
+        no_color=not colour(sys.stdout),
+        highlight=False,
+        emoji=False,
+        markup=False,
+    )
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold" if terminal else "")
+    for index, header in enumerate(headers):
+        shown.add_column(
+            header.lstrip(">"),
+            justify="right" if header.startswith(">") else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            min_width=8 if index in flexible else None,
+            ratio=None,
+        )
+    for row in rows:
+        cells = []
+        for cell in row:
+            parts = [cell] if cell and isinstance(cell[0], str) else list(cell)
+            cells.append(Text.assemble(*((str(part[0]), str(part[1])) for part in parts)))
+        shown.add_row(*cells)
+    with console.capture() as captured:
+        console.print(shown)
+    sys.stdout.write("\n".join(text.rstrip() for text in captured.get().splitlines()) + "\n")

@@ -1,0 +1,1 @@
+"""A throw-away machine with a real systemd, for tests, the demo and `make shell`."""
