@@ -30,7 +30,6 @@ from rota.systemd import Systemd, connect
 log = logging.getLogger("rotad")
 
 _DAY_USEC = 86_400_000_000
-_NEVER = 2**64 - 1
 _TREND = 10
 _ACTIVE = ("active", "activating", "deactivating", "reloading")
 _LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
@@ -158,15 +157,7 @@ class Daemon:
         known = self._next.get(name)
         if name in self._next and (known is None or known > now):
             return known
-        timer = timer_of(name)
-        moments: list[int] = []
-        realtime = await self._systemd.unit_property(timer, "NextElapseUSecRealtime", "Timer")
-        monotonic = await self._systemd.unit_property(timer, "NextElapseUSecMonotonic", "Timer")
-        if 0 < realtime < _NEVER:
-            moments.append(realtime)
-        if 0 < monotonic < _NEVER:
-            moments.append(now + monotonic - time.monotonic_ns() // 1000)
-        self._next[name] = min(moments, default=None)
+        self._next[name] = await self._systemd.next_elapse(timer_of(name))
         return self._next[name]
 
     async def _describe(self, agent: definitions.Definition, states: dict[str, str]) -> dict[str, Any]:

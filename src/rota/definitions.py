@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rota.units import read_definition
+from rota.names import MARKER, SECTION
 
 log = logging.getLogger("rotad")
 
@@ -44,18 +45,28 @@ class Definition:
         return any("on_boot" in schedule for schedule in self.declaration.get("schedule", ()))
 
 
+def parse(text: str, path: str = "") -> Definition | None:
+    """Return what rota wrote into a service file, None if rota did not write it.
+
+    Raises:
+        ValueError, KeyError: it was changed by hand.
+    """
+    _, found, section = text.partition(f"\n[{SECTION}]\n")
+    if not found or not text.startswith(MARKER):
+        return None
+    pairs = dict(line.split("=", 1) for line in section.splitlines() if "=" in line)
+    return Definition(pairs["Agent"], pairs["Schedule"], json.loads(pairs["Declaration"]), path)
+
+
 def read(paths: list[str]) -> dict[str, Definition]:
     """Return the agents whose service files these are, by name; files of others are passed over."""
     found: dict[str, Definition] = {}
     for path in sorted(paths):
         try:
-            text = Path(path).read_text(encoding="utf-8")
-            definition = read_definition(text)
+            definition = parse(Path(path).read_text(encoding="utf-8"), path)
         except (OSError, ValueError, KeyError) as error:
             log.warning("%s is not readable: %s", path, error)
             continue
         if definition is not None:
-            found[definition["agent"]] = Definition(
-                definition["agent"], definition["schedule"], definition["declaration"], path
-            )
+            found[definition.name] = definition
     return found

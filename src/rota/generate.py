@@ -195,7 +195,7 @@ def is_ours(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return file.read(len(units.MARKER)) == units.MARKER.encode()
+        return file.read(len(names.MARKER)) == names.MARKER.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +281,6 @@ def boot_override(declarations: Loaded, timer: str, *, user: bool) -> str | None
         return ""
     reset = "OnStartupSec" if user else "OnBootSec"
     triggers = [line for line in lines if line[0].startswith("On")]
-    return f"{units.MARKER}: boot is past.\n[Timer]\n{reset}=\n" + "".join(
+    return f"{names.MARKER}: boot is past.\n[Timer]\n{reset}=\n" + "".join(
         f"{key}={value}\n" for key, value in triggers
     )

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from systemd import journal
@@ -193,3 +193,23 @@ def matches(*, agent: str | None = None, run: str | None = None, user: bool = Fa
     if run is not None:
         return [f"_SYSTEMD_INVOCATION_ID={run}", "+", f"{prefix}INVOCATION_ID={run}"]
     return [f"ROTA_AGENT={agent}"]
+
+
+class Output:
+    """What one run writes, as it comes."""
+
+    def __init__(self, run: str) -> None:
+        self._reader = journal._Reader(journal.LOCAL_ONLY)
+        self._reader.add_match(f"_SYSTEMD_INVOCATION_ID={run}")
+        self._reader.fileno()
+        self._reader.seek_head()
+
+    def readable(self) -> bool:
+        """Tell whether there is any journal that this process may read."""
+        return bool(self._reader.has_runtime_files() or self._reader.has_persistent_files())
+
+    def new(self) -> Iterator[str]:
+        """Yield the lines that came since the last call."""
+        self._reader.process()
+        while self._reader._next():
+            yield _text(self._reader._get_all(), "MESSAGE")

@@ -17,6 +17,12 @@ SYSTEM_UNIT_DIR = "/etc/systemd/system"
 
 TARGET = "rota-agents.target"
 
+MARKER = "# Made by rota"
+"""Begins every file that rota writes; what does not begin so is never touched."""
+
+SECTION = "X-Rota"
+"""Section of a service file that says what was declared; systemd passes over X- sections."""
+
 
 def service_of(agent: str) -> str:
     """Return the name of an agent's service unit."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ _UNIT = f"{_NAME}.Unit"
 
 # dbus-next loses the connection on bursts of unawaited calls.
 _IN_FLIGHT = 32
+
+_NEVER = 2**64 - 1
 
 _EXITS: Mapping[str, Exit] = {
     "org.freedesktop.systemd1.NoSuchUnit": Exit.NOT_FOUND,
@@ -204,10 +207,14 @@ class Systemd:
             raise
         return plain(found[0])
 
-    async def manager_property(self, name: str) -> Any:
-        """Return one property of the manager."""
-        found = await self._call(_PATH, _PROPERTIES, "Get", "ss", _MANAGER, name)
-        return plain(found[0])
+    async def next_elapse(self, timer: str) -> int | None:
+        """Return when a timer elapses next, microseconds since 1970, None if it does not."""
+        realtime = await self.unit_property(timer, "NextElapseUSecRealtime", "Timer")
+        monotonic = await self.unit_property(timer, "NextElapseUSecMonotonic", "Timer")
+        moments = [realtime] if 0 < realtime < _NEVER else []
+        if 0 < monotonic < _NEVER:
+            moments.append((time.time_ns() - time.monotonic_ns()) // 1000 + monotonic)
+        return min(moments, default=None)
 
     async def _match(self, rule: str, member: str = "AddMatch") -> None:
         name = "org.freedesktop.DBus"

@@ -5,15 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from rota import names, sandbox, schedule
 from rota.model import Declaration, Runner
-
-MARKER = "# Made by rota"
-"""Begins every file that rota writes; what does not begin so is never touched."""
-
-SECTION = "X-Rota"
 
 # CPUWeight= and IOWeight=, systemd.resource-control(5): 100 is everyone else's.
 WEIGHTS: Mapping[str, int] = {"critical": 1000, "high": 300, "medium": 100, "low": 30, "background": 5}
@@ -99,7 +93,11 @@ def _section(name: str, lines: Iterable[tuple[str, str]]) -> str:
 
 
 def _file(source: str, *sections: str) -> str:
-    return f"{MARKER} from {_plain(source)}: edit that file, not this one.\n\n" + "\n\n".join(sections) + "\n"
+    return (
+        f"{names.MARKER} from {_plain(source)}: edit that file, not this one.\n\n"
+        + "\n\n".join(sections)
+        + "\n"
+    )
 
 
 def _unit_lines(declaration: Declaration, context: Context) -> list[tuple[str, str]]:
@@ -173,7 +171,7 @@ def agent_units(
         source,
         _section("Unit", _unit_lines(declaration, context)),
         _section("Service", _service_lines(declaration, runners, context)),
-        _section(SECTION, _rota_lines(declaration)),
+        _section(names.SECTION, _rota_lines(declaration)),
     )
     files = [UnitFile(names.service_of(name), service)]
     timer = schedule.timer_lines(agent, user=context.user)
@@ -207,21 +205,3 @@ def shared_units(timers: Iterable[str], source: str) -> tuple[UnitFile, ...]:
     files.append(UnitFile(names.TARGET, _file(source, _section("Unit", [*about, *wants]), install)))
     files.append(UnitFile(f"timers.target.wants/{names.TARGET}", target=f"../{names.TARGET}"))
     return tuple(files)
-
-
-def read_definition(text: str) -> dict[str, Any] | None:
-    """Return what rota wrote into a service file: agent, schedule (words), declaration; None if it did not.
-
-    The inverse of `agent_units` for the [X-Rota] section; needs no pydantic, so that rotad stays small.
-    """
-    if not text.startswith(MARKER):
-        return None
-    _, found, section = text.partition(f"\n[{SECTION}]\n")
-    if not found:
-        return None
-    pairs = dict(line.split("=", 1) for line in section.splitlines() if "=" in line)
-    return {
-        "agent": pairs["Agent"],
-        "schedule": pairs["Schedule"],
-        "declaration": json.loads(pairs["Declaration"]),
-    }

@@ -1,0 +1,185 @@
+"""rota: the parser, and from words to verbs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rota import __version__
+from rota.errors import DeclarationError, Exit, RotaError
+from rota.names import CONFIG_DIR
+
+_EPILOG = "Exit codes: 0 done, 1 it failed, 2 wrong usage or bad declaration, 3 no such agent or run, \
+4 rotad or systemd out of reach, 5 not authorised. rota(1) has the rest."
+
+
+def _declare(verb: str) -> Callable[[argparse.Namespace], int]:
+    def run(arguments: argparse.Namespace) -> int:
+        from rota import cli_declare  # noqa: PLC0415  (pydantic only for verbs that read declarations)
+
+        return int(cli_declare.VERBS[verb](arguments))
+
+    return run
+
+
+def _agents(verb: str) -> Callable[[argparse.Namespace], int]:
+    def run(arguments: argparse.Namespace) -> int:
+        from rota import cli_agents  # noqa: PLC0415  (D-Bus only for verbs that ask rotad)
+
+        return int(cli_agents.VERBS[verb](arguments))
+
+    return run
+
+
+def _common(defaults: bool) -> argparse.ArgumentParser:
+    """Return the options every verb takes, before it (with their defaults) or after it."""
+    parser = argparse.ArgumentParser(add_help=False)
+
+    def default(value: object) -> object:
+        return value if defaults else argparse.SUPPRESS
+
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="DIR",
+        default=default(None),
+        help=f"directory with rota.toml and agents.d/, or one JSON file (default: {CONFIG_DIR})",
+    )
+    parser.add_argument(
+        "--user", action="store_true", default=default(False), help="your own agents, in your user manager"
+    )
+    parser.add_argument(
+        "--json", action="store_true", default=default(False), help="print the result as JSON"
+    )
+    return parser
+
+
+def _declaring(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    def add(name: str, about: str) -> argparse.ArgumentParser:
+        parser = verbs.add_parser(
+            name, help=about, description=about[0].upper() + about[1:] + ".", parents=[common]
+        )
+        parser.set_defaults(run=_declare(name))
+        return parser
+
+    check = add("check", "read all declarations and report every mistake")
+    check.add_argument(
+        "--exposure", action="store_true", help="show how open each agent's sandbox is, and what costs what"
+    )
+    schema = add("schema", "print the JSON Schema of declarations, for editors")
+    schema.add_argument(
+        "what",
+        nargs="?",
+        choices=("agent", "settings", "config"),
+        default="agent",
+        help="of agents.d/NAME.toml (default), of rota.toml, or of one JSON file with everything",
+    )
+    generate = add("generate", "write all units into a directory of their own")
+    generate.add_argument(
+        "--output", type=Path, metavar="DIR", required=True, help="made or replaced as a whole"
+    )
+    for name, about in (
+        ("plan", "show what apply would change"),
+        ("apply", "install the units, let systemd reload, start the timers"),
+    ):
+        parser = add(name, about)
+        parser.add_argument(
+            "--unit-dir", type=Path, metavar="DIR", help="where units are installed (default: systemd's)"
+        )
+
+
+def _asking(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    def add(name: str, about: str, agent: str = "") -> argparse.ArgumentParser:
+        parser = verbs.add_parser(
+            name, help=about, description=about[0].upper() + about[1:] + ".", parents=[common]
+        )
+        parser.set_defaults(run=_agents(name))
+        if agent:
+            parser.add_argument("agent", metavar="NAME", help=agent)
+        return parser
+
+    add("list", "list agents: schedule, next run, last result")
+    add("show", "show an agent or a run with all that is known", "an agent, or a run's id or how it begins")
+    run = add("run", "start an agent now", "the agent")
+    run.add_argument(
+        "--wait", action="store_true", help="stream its output, wait, and exit with its exit status"
+    )
+    add("stop", "stop the run of an agent that is under way", "the agent")
+    pause = add("pause", "keep an agent from starting, whatever its schedule, until resumed", "the agent")
+    pause.add_argument("--why", default="", metavar="TEXT", help="a reason, shown by list and show")
+    add("resume", "let a paused agent start again", "the agent")
+    runs = add("runs", "list runs, newest first")
+    runs.add_argument("agent", metavar="NAME", nargs="?", default="", help="only of this agent")
+    runs.add_argument("-n", "--lines", type=_count, default=20, metavar="N", help="how many (default: 20)")
+    logs = add(
+        "logs", "show what an agent or one run of it logged", "an agent, or a run's id or how it begins"
+    )
+    logs.add_argument("-f", "--follow", action="store_true", help="go on with what is logged from now on")
+    logs.add_argument("-n", "--lines", type=_count, metavar="N", help="only the last N lines")
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 10_000:
+        raise argparse.ArgumentTypeError(f"{text} is not from 1 to 10000")
+    return number
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of rota's command line."""
+    top = argparse.ArgumentParser(
+        prog="rota",
+        description="Declared agents as systemd timers and sandboxed services, with a memory of every run.",
+        epilog=_EPILOG,
+        parents=[_common(defaults=True)],
+    )
+    top.add_argument("--version", action="version", version=f"rota {__version__}")
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+    common = _common(defaults=False)
+    _declaring(verbs, common)
+    _asking(verbs, common)
+    return top
+
+
+def _default_config(user: bool) -> Path:
+    if not user:
+        return Path(CONFIG_DIR)
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "rota"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run rota; return its exit code."""
+    arguments = parser().parse_args(argv)
+    if arguments.config is None:
+        arguments.config = _default_config(arguments.user)
+    try:
+        code = int(arguments.run(arguments))
+        sys.stdout.flush()
+    except DeclarationError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        print(error.message, file=sys.stderr)
+        return int(error.exit_code)
+    except RotaError as error:
+        print(f"rota: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(error.hint, file=sys.stderr)
+        return int(error.exit_code)
+    except BrokenPipeError:
+        # Whoever read us has enough; the interpreter must not complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(Exit.OK)
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

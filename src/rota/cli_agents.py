@@ -1,0 +1,398 @@
+"""Verbs about agents and their runs: list, show, run, stop, pause, resume, runs, logs."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import sys
+from collections.abc import Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+from rota import definitions, output, pauses
+from rota.client import Client, client
+from rota.errors import Exit, RotaError
+from rota.events import BAD, OVER
+from rota.names import AGENT_NAME, service_of, timer_of
+from rota.output import Cell
+from rota.quantity import format_size
+from rota.systemd import Systemd, connect
+
+Table = Mapping[str, Any]
+
+_RUN_ID = re.compile(r"[0-9a-f]{1,32}")
+_TIMED_OUT = 124
+"""Exit code of `rota run --wait` for a run that timed out, as timeout(1) has it."""
+
+
+async def _ask(user: bool, member: str, signature: str = "", *body: Any, activate: bool = True) -> Any:
+    async with client(user=user) as rotad:
+        return await rotad.call(member, signature, *body, activate=activate)
+
+
+def _state_directory(user: bool) -> Path:
+    return Path.home() / ".local/state/rota" if user else Path("/var/lib/rota")
+
+
+async def _from_units(user: bool) -> list[dict[str, Any]]:
+    """Return what unit files and systemd alone tell of agents: no history."""
+    bus = await connect(user=user)
+    try:
+        systemd = Systemd(bus)
+        found = definitions.read(await systemd.unit_files("rota-*.service"))
+        states = await systemd.loaded("rota-*.service", "rota-*.timer")
+        agents = []
+        for agent in found.values():
+            active = states.get(service_of(agent.name)) in ("active", "activating", "deactivating")
+            timer = states.get(timer_of(agent.name), "inactive")
+            agents.append(
+                {
+                    "name": agent.name,
+                    "description": agent.description,
+                    "schedule": agent.schedule,
+                    "paused": pauses.paused(_state_directory(user), agent.name) is not None,
+                    "state": "running" if active else "idle",
+                    "timer": timer if agent.scheduled else None,
+                    "next": await systemd.next_elapse(timer_of(agent.name)) if timer == "active" else None,
+                    "trend": [],
+                }
+            )
+        return agents
+    finally:
+        bus.disconnect()
+
+
+async def _agents(user: bool) -> tuple[list[dict[str, Any]], bool]:
+    """Return all agents, and whether rotad was there to tell their history."""
+    try:
+        return await _ask(user, "ListAgents", activate=False), True
+    except RotaError as error:
+        if error.exit_code is not Exit.UNREACHABLE:
+            raise
+    return await _from_units(user), False
+
+
+def _next(agent: Table, present: int) -> Cell:
+    if agent["state"] == "running":
+        since = agent.get("running", {}).get("started")
+        return (f"running {output.seconds(present - since)}" if since else "running", "cyan")
+    if agent["paused"]:
+        return ("paused", "yellow")
+    if agent.get("timer") is None:
+        return ("-", "")
+    if agent["timer"] != "active":
+        return ("timer is stopped", "red")
+    return (output.until(agent["next"], present) if agent.get("next") else "-", "")
+
+
+def _last(agent: Table, present: int) -> list[Cell]:
+    run = agent.get("last")
+    if run is None:
+        return [("-", "")]
+    text, style = output.word(run["state"])
+    detail = output.why(run) or output.took(run)
+    return [(f"{text:<7} ", style), (f"{output.ago(run['started'], present)}  {detail}".rstrip(), "")]
+
+
+def _closing(agents: list[dict[str, Any]], present: int) -> str:
+    failed = sum(agent.get("last", {}).get("state") in BAD for agent in agents)
+    paused = sum(bool(agent["paused"]) for agent in agents)
+    running = sum(agent["state"] == "running" for agent in agents)
+    parts = [f"{len(agents)} agent{'' if len(agents) == 1 else 's'}"]
+    parts += [
+        f"{count} {what}"
+        for count, what in ((running, "running"), (failed, "failed"), (paused, "paused"))
+        if count
+    ]
+    due = min(
+        ((agent["next"], agent["name"]) for agent in agents if agent.get("next") and not agent["paused"]),
+        default=None,
+    )
+    coming = f" Next: {due[1]} {output.until(due[0], present)}." if due else ""
+    return f"{', '.join(parts)}.{coming}"
+
+
+def list_(arguments: argparse.Namespace) -> int:
+    """List agents: schedule, next run, last result."""
+    agents, complete = asyncio.run(_agents(arguments.user))
+    if not complete:
+        output.talk("rotad is not running: no history, only what the units say.", "yellow")
+    if arguments.json:
+        output.emit_json(agents)
+        return int(Exit.OK)
+    if not agents:
+        output.line("No agents. Declare one in agents.d/NAME.toml, then: rota apply")
+        return int(Exit.OK)
+    present = output.now()
+    rows = [
+        (
+            (agent["name"], "bold"),
+            (agent["schedule"], ""),
+            _next(agent, present),
+            _last(agent, present),
+            output.trend(agent.get("trend", [])) or ("", ""),
+        )
+        for agent in agents
+    ]
+    output.table(("AGENT", "SCHEDULE", "NEXT", "LAST", "TREND"), rows, flexible=(1,))
+    output.line(_closing(agents, present))
+    return int(Exit.OK)
+
+
+def _run_row(run: Table, present: int, *, named: bool) -> list[Cell | list[Cell]]:
+    text, style = output.word(run["state"])
+    cpu, memory = output.usage(run)
+    row: list[Cell | list[Cell]] = [(run["id"][:8], "")]
+    if named:
+        row.append((run["agent"], "bold"))
+    start = run.get("started")
+    took = output.took(run) or (
+        output.seconds(present - start) if start and run["state"] not in OVER else "-"
+    )
+    return [
+        *row,
+        (output.date(start) if start else "-", ""),
+        (took, ""),
+        [(text, style), (f" {output.why(run)}".rstrip(), "")],
+        (output.trigger(run), ""),
+        (cpu, ""),
+        (memory, ""),
+    ]
+
+
+def _runs_table(runs: list[dict[str, Any]], *, named: bool) -> None:
+    headers = ["RUN", *(["AGENT"] if named else []), "STARTED", ">TOOK", "RESULT", "BY", ">CPU", ">MEM"]
+    present = output.now()
+    output.table(
+        headers, [_run_row(run, present, named=named) for run in runs], flexible=(1,) if named else ()
+    )
+
+
+def runs(arguments: argparse.Namespace) -> int:
+    """List runs, newest first."""
+    found = asyncio.run(_ask(arguments.user, "ListRuns", "su", arguments.agent, arguments.lines))
+    if arguments.json:
+        output.emit_json(found)
+    elif not found:
+        output.line(f"No runs of {arguments.agent} yet." if arguments.agent else "No runs yet.")
+    else:
+        _runs_table(found, named=not arguments.agent)
+    return int(Exit.OK)
+
+
+async def _agent_or_run(user: bool, name: str) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return the agent of that name, else the run whose id begins so."""
+    async with client(user=user) as rotad:
+        missing: RotaError | None = None
+        if re.fullmatch(AGENT_NAME, name):
+            try:
+                return await rotad.call("GetAgent", "s", name), None
+            except RotaError as error:
+                if error.exit_code is not Exit.NOT_FOUND:
+                    raise
+                missing = error
+        if not _RUN_ID.fullmatch(name):
+            raise missing or RotaError(f'"{name}" is no agent and no run', exit_code=Exit.NOT_FOUND)
+        try:
+            return None, await rotad.call("GetRun", "s", name)
+        except RotaError as error:
+            raise (
+                missing if missing and error.exit_code is Exit.NOT_FOUND and len(name) < 4 else error
+            ) from None
+
+
+def _fields(pairs: list[tuple[str, str]]) -> None:
+    for label, value in pairs:
+        if value:
+            output.line(f"{label:>12}: {value}")
+
+
+def _show_run(run: Table) -> None:
+    text, _ = output.word(run["state"])
+    output.line(f"Run {run['id']} of {run['agent']}", "bold")
+    cpu, memory = output.usage(run)
+    started, ended = run.get("started"), run.get("ended")
+    _fields(
+        [
+            ("Result", f"{text} {output.why(run)}".strip()),
+            ("Started", f"{output.date(started)} ({output.ago(started, output.now())})" if started else ""),
+            ("Ended", f"{output.date(ended)}, after {output.took(run)}" if ended else ""),
+            ("Started by", output.trigger(run)),
+            ("Attempt", str(run["attempt"])),
+            ("CPU", cpu),
+            ("Memory", f"{memory} at most"),
+            ("Read", format_size(run["io_read"]) if "io_read" in run else ""),
+            ("Written", format_size(run["io_write"]) if "io_write" in run else ""),
+            ("Log", f"rota logs {run['id'][:8]}"),
+        ]
+    )
+
+
+def _show_agent(agent: Table, found: list[dict[str, Any]]) -> None:
+    output.line(f"{agent['name']}{': ' if agent['description'] else ''}{agent['description']}", "bold")
+    present = output.now()
+    paused = ""
+    if agent["paused"]:
+        who = f"by {agent['paused_by']}" if agent.get("paused_by") else "by hand"
+        since = f" {output.ago(agent['paused_at'], present)}" if agent.get("paused_at") else ""
+        paused = f"{who}{since}" + (f": {agent['paused_why']}" if agent.get("paused_why") else "")
+    _fields(
+        [
+            ("Schedule", agent["schedule"]),
+            ("Next", _next(agent, present)[0]),
+            ("Paused", paused),
+            ("Priority", agent["priority"]),
+            ("Tags", ", ".join(agent["tags"])),
+            ("Unit", agent["unit"]),
+            ("Declared", agent["declaration"]),
+        ]
+    )
+    if found:
+        output.line()
+        _runs_table(found, named=False)
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Show an agent or a run with all that is known."""
+    agent, run = asyncio.run(_agent_or_run(arguments.user, arguments.agent))
+    if run is not None:
+        if arguments.json:
+            output.emit_json(run)
+        else:
+            _show_run(run)
+        return int(Exit.OK)
+    assert agent is not None  # noqa: S101  (one of the two, or an error was raised)
+    found = asyncio.run(_ask(arguments.user, "ListRuns", "su", agent["name"], 5))
+    if arguments.json:
+        output.emit_json({**agent, "declaration": json.loads(agent["declaration"]), "runs": found})
+    else:
+        _show_agent(agent, found)
+    return int(Exit.OK)
+
+
+async def _start(arguments: argparse.Namespace) -> tuple[str, dict[str, Any] | None]:
+    async with client(user=arguments.user) as rotad:
+        if arguments.wait:
+            await rotad.follow_runs()
+        run = str(await rotad.call("StartAgent", "s", arguments.agent))
+        if not arguments.wait:
+            return run, None
+        return run, await _stream(rotad, run, quiet=arguments.json)
+
+
+async def _stream(rotad: Client, run: str, *, quiet: bool) -> dict[str, Any]:
+    """Print a run's output while it goes on; return the run when it is over and filed."""
+    from rota.journal import Output  # noqa: PLC0415  (only to stream)
+
+    lines = Output(run)
+    if not lines.readable() and not quiet:
+        output.talk("Its output is not shown: only root and the group systemd-journal may read the journal.")
+
+    def show_new() -> None:
+        for text in lines.new():
+            if not quiet:
+                output.line(text)
+        sys.stdout.flush()
+
+    while True:
+        await rotad.changed(run, 0.1)
+        show_new()
+        known = await rotad.call("GetRun", "s", run)
+        if known["state"] in OVER and known.get("archived"):
+            show_new()
+            return dict(known)
+
+
+def _exit_status(run: Table) -> int:
+    """Return what `rota run --wait` exits with: the agent's own status, else as a shell would say it."""
+    if run["state"] == "succeeded":
+        return int(Exit.OK)
+    if run["state"] == "timed-out":
+        return _TIMED_OUT
+    if "status" in run:
+        return int(run["status"]) or int(Exit.FAILED)
+    if "signal" in run:
+        import signal  # noqa: PLC0415  (only here)
+
+        return 128 + int(getattr(signal, run["signal"], 0))
+    return int(Exit.FAILED)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Start an agent now."""
+    started, over = asyncio.run(_start(arguments))
+    if over is None:
+        if arguments.json:
+            output.emit_json({"run": started})
+        else:
+            output.talk(f"{arguments.agent} is running: rota logs -f {started[:8]}")
+        return int(Exit.OK)
+    if arguments.json:
+        output.emit_json(over)
+    else:
+        text, style = output.word(over["state"])
+        detail = " ".join(part for part in (output.why(over), f"after {output.took(over)}") if part)
+        output.talk(f"{arguments.agent}: {text} {detail} (run {started[:8]})", style)
+    return _exit_status(over)
+
+
+def _act(work: Coroutine[Any, Any, Any], done: str) -> int:
+    asyncio.run(work)
+    output.talk(done)
+    return int(Exit.OK)
+
+
+def stop(arguments: argparse.Namespace) -> int:
+    """Stop the run of an agent that is under way."""
+    name = arguments.agent
+    return _act(_ask(arguments.user, "StopAgent", "s", name), f"{name} is stopped.")
+
+
+def pause(arguments: argparse.Namespace) -> int:
+    """Keep an agent from starting."""
+    name = arguments.agent
+    work = _ask(arguments.user, "PauseAgent", "ss", name, arguments.why)
+    return _act(work, f"{name} is paused; a run under way goes on. Undo: rota resume {name}")
+
+
+def resume(arguments: argparse.Namespace) -> int:
+    """Let a paused agent start again."""
+    name = arguments.agent
+    return _act(_ask(arguments.user, "ResumeAgent", "s", name), f"{name} is resumed.")
+
+
+def logs(arguments: argparse.Namespace) -> int:
+    """Show what an agent or one run of it logged, by handing over to journalctl."""
+    from rota.journal import matches  # noqa: PLC0415  (only here)
+
+    agent, found = asyncio.run(_agent_or_run(arguments.user, arguments.agent))
+    chosen = (
+        matches(run=found["id"], user=arguments.user)
+        if found is not None
+        else matches(agent=(agent or {})["name"], user=arguments.user)
+    )
+    command = ["journalctl", "--no-hostname", "--quiet"]
+    command += ["--user"] if arguments.user else []
+    command += ["--follow"] if arguments.follow else []
+    command += [f"--lines={arguments.lines}"] if arguments.lines else []
+    command += ["--output=json"] if arguments.json else []
+    sys.stdout.flush()
+    try:
+        os.execvp("journalctl", [*command, *chosen])  # noqa: S606  (no shell wanted)
+    except FileNotFoundError:
+        raise RotaError("journalctl is not installed", exit_code=Exit.UNREACHABLE) from None
+
+
+VERBS = {
+    "list": list_,
+    "show": show,
+    "run": run,
+    "stop": stop,
+    "pause": pause,
+    "resume": resume,
+    "runs": runs,
+    "logs": logs,
+}

@@ -1,0 +1,229 @@
+"""Verbs about declarations: check, schema, generate, plan, apply."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rota import analyze, generate, names, output
+from rota.errors import DeclarationError, Exit, Problem
+from rota.generate import Plan, Verdict
+from rota.load import Loaded
+from rota.units import WEIGHTS
+
+_MANY_TIMERS = 1000
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _unit_dir(arguments: argparse.Namespace) -> Path:
+    if arguments.unit_dir is not None:
+        return Path(arguments.unit_dir)
+    if arguments.user:
+        return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "systemd/user"
+    return Path(names.SYSTEM_UNIT_DIR)
+
+
+def _warn(problems: Iterable[Problem]) -> None:
+    for problem in problems:
+        output.talk(f"warning: {problem}", "yellow")
+
+
+def _judged(loaded: Loaded, verdict: Verdict) -> None:
+    if verdict.problems:
+        raise DeclarationError(verdict.problems, loaded.declared)
+    _warn(verdict.warnings)
+
+
+def _problem_table(problem: Problem) -> dict[str, str]:
+    return {"file": problem.file, "key": problem.key, "value": problem.value, "message": problem.message}
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Read all declarations, let systemd read the units, report every mistake."""
+    try:
+        loaded = generate.checked(arguments.config)
+        files = generate.build(loaded, generate.context(user=arguments.user))
+        verdict = generate.verify(loaded, files)
+        if verdict.problems:
+            raise DeclarationError(verdict.problems, loaded.declared)
+    except DeclarationError as error:
+        if not arguments.json:
+            raise
+        output.emit_json({"errors": [_problem_table(problem) for problem in error.problems], "warnings": []})
+        return int(error.exit_code)
+    if arguments.exposure:
+        return _exposure(loaded, files, as_json=arguments.json)
+    if arguments.json:
+        output.emit_json({"errors": [], "warnings": [_problem_table(item) for item in verdict.warnings]})
+        return int(Exit.OK)
+    _warn(verdict.warnings)
+    output.line(f"{_plural(loaded.declared, 'declaration')} checked, no errors.")
+    return int(Exit.OK)
+
+
+def _exposure(loaded: Loaded, files: generate.Files, *, as_json: bool) -> int:
+    found: dict[str, analyze.Exposure] = {}
+    with tempfile.TemporaryDirectory(prefix="rota-exposure-") as directory:
+        generate.write_files(files.values(), Path(directory))
+        for declaration in loaded.declarations:
+            found[declaration.name] = analyze.exposure(Path(directory, names.service_of(declaration.name)))
+    if as_json:
+        output.emit_json(
+            {
+                name: {
+                    "score": item.score,
+                    "costs": [{"setting": s, "exposure": e, "description": d} for s, e, d in item.costs],
+                }
+                for name, item in found.items()
+            }
+        )
+        return int(Exit.OK)
+    for name, item in found.items():
+        output.line(f"{name}: {item.score}", "bold")
+        output.table(
+            (">COST", "SETTING", "WHY"),
+            [((f"{cost}", ""), (setting, ""), (about, "dim")) for setting, cost, about in item.costs],
+            flexible=(2,),
+        )
+        output.line()
+    output.line("0 is closed, 10 open; a service without a sandbox has 9.6 (systemd-analyze security).")
+    return int(Exit.OK)
+
+
+def schema(arguments: argparse.Namespace) -> int:
+    """Print a JSON Schema."""
+    output.emit_json(json_schema(arguments.what))
+    return int(Exit.OK)
+
+
+def json_schema(what: str) -> dict[str, Any]:
+    """Return the JSON Schema of an agent's declaration, of the settings, or of both in one file."""
+    from rota import model  # noqa: PLC0415  (only for this verb)
+
+    records: dict[str, type[model.Record]] = {
+        "agent": model.Agent,
+        "settings": model.Settings,
+        "config": model.Config,
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **records[what].model_json_schema()}
+
+
+def generate_(arguments: argparse.Namespace) -> int:
+    """Write all units into a directory of their own."""
+    loaded = generate.checked(arguments.config)
+    files = generate.build(loaded, generate.context(user=arguments.user))
+    _judged(loaded, generate.verify(loaded, files, generate.written_by_hand(loaded)))
+    generate.write_directory(files, arguments.output)
+    if arguments.json:
+        output.emit_json({"output": str(arguments.output), "units": sorted(files)})
+    else:
+        output.talk(
+            f"{_plural(len(files), 'file')} for {_plural(len(loaded.declarations), 'agent')} "
+            f"in {arguments.output}."
+        )
+    return int(Exit.OK)
+
+
+def _planned(arguments: argparse.Namespace) -> tuple[Loaded, Plan]:
+    loaded = generate.checked(arguments.config)
+    files = generate.build(loaded, generate.context(user=arguments.user))
+    plan = generate.compare(files, _unit_dir(arguments))
+    _judged(loaded, generate.verify(loaded, files, (*plan.added, *plan.changed)))
+    timers = sum(name.endswith(".timer") for name in files)
+    if timers > _MANY_TIMERS:
+        output.talk(
+            f"warning: {timers} timers: beyond {_MANY_TIMERS} a daemon-reload takes seconds, "
+            "growing with their square (systemd's own cost; see docs/architecture.md).",
+            "yellow",
+        )
+    return loaded, plan
+
+
+def _agents_of(files: Iterable[str]) -> list[str]:
+    return sorted({agent for name in files if (agent := names.agent_of(name))})
+
+
+def _summary(plan: Plan) -> dict[str, list[str]]:
+    """Return agents by what becomes of them; slices and the target follow from these."""
+    added, removed = _agents_of(plan.added), _agents_of(plan.removed)
+    services = set(plan.before)
+    new = [name for name in added if names.service_of(name) not in services]
+    gone = [name for name in removed if names.service_of(name) not in plan.files]
+    changed = {*_agents_of(plan.changed), *added, *removed} - {*new, *gone}
+    return {"add": new, "change": sorted(changed), "remove": gone}
+
+
+def _sentence(summary: dict[str, list[str]], plan: Plan) -> str:
+    parts = [f"{len(found)} to {verb}" for verb, found in summary.items() if found]
+    if not parts:
+        return "Nothing to change." if plan.empty else "Only shared units change."
+    return f"Agents: {', '.join(parts)}."
+
+
+def _diff(plan: Plan, name: str) -> None:
+    before, after = plan.before.get(name, ""), plan.after(name)
+    for text in difflib.unified_diff(
+        before.splitlines(),
+        after.splitlines(),
+        name if name in plan.before else "/dev/null",
+        name if name in plan.files else "/dev/null",
+        lineterm="",
+        n=1,
+    ):
+        style = {"+": "green", "-": "red", "@": "cyan"}.get(text[0], "")
+        output.line(text, "bold" if text.startswith(("+++", "---")) else style)
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    """Show what apply would change."""
+    _, found = _planned(arguments)
+    summary = _summary(found)
+    if arguments.json:
+        files = {"added": found.added, "changed": found.changed, "removed": found.removed}
+        output.emit_json({"agents": summary, "files": files, "foreign": list(found.foreign)})
+        return int(Exit.OK)
+    shared = {"rota.slice", *(f"rota-{priority}.slice" for priority in WEIGHTS)}
+    for name in (*found.added, *found.changed, *found.removed):
+        # Six slices that never differ would hide what was declared.
+        if name not in shared or name not in found.added:
+            _diff(found, name)
+    for name in found.foreign:
+        output.talk(f"{_unit_dir(arguments) / name} exists and is not rota's: apply will refuse.", "red")
+    output.line(_sentence(summary, found), "bold")
+    return int(Exit.OK)
+
+
+def apply(arguments: argparse.Namespace) -> int:
+    """Install the units, let systemd reload, start the timers."""
+    from rota import apply as installer  # noqa: PLC0415  (D-Bus only for this verb)
+
+    loaded, found = _planned(arguments)
+    done = installer.apply(loaded, found, _unit_dir(arguments), user=arguments.user)
+    summary = _summary(found)
+    if arguments.json:
+        output.emit_json(
+            {"agents": summary, "started": list(done.started), "at_next_boot": list(done.at_next_boot)}
+        )
+        return int(Exit.OK)
+    for verb, sign, style in (("add", "+", "green"), ("change", "~", "yellow"), ("remove", "-", "red")):
+        for name in summary[verb]:
+            output.line(f"{sign} {name}", style)
+    for name in done.at_next_boot:
+        output.line(f"  {name} starts at the next boot.")
+    past = {"add": "added", "change": "changed", "remove": "removed"}
+    parts = [f"{len(names_)} {past[verb]}" for verb, names_ in summary.items() if names_]
+    output.line(
+        f"{', '.join(parts) or 'Nothing changed'}; {_plural(len(loaded.declarations), 'agent')} in all."
+    )
+    return int(Exit.OK)
+
+
+VERBS = {"check": check, "schema": schema, "generate": generate_, "plan": plan, "apply": apply}
