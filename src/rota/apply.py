@@ -8,18 +8,23 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rota import generate, names
 from rota.errors import Exit, RotaError
 from rota.generate import Plan
 from rota.load import Loaded
-from rota.systemd import CallError, Systemd, connect
+from rota.systemd import Systemd, connect
+from rota.units import UnitFile
 
 _STAGE = ".rota-apply-"
+_PATIENCE = 2.0
+"""Seconds that systemd may take to unload a timer; it does so as soon as it is idle."""
+
 _DROP_IN = "50-rota-applied.conf"
 
 
@@ -30,10 +35,13 @@ class Applied:
     Attributes:
         started: timers that were started.
         at_next_boot: agents that only boot starts: nothing to start before.
+        remembered: agents whose last run systemd could not be made to forget, because another unit
+            refers to them: they may have started at once.
     """
 
     started: tuple[str, ...]
     at_next_boot: tuple[str, ...]
+    remembered: tuple[str, ...]
 
 
 @contextmanager
@@ -103,6 +111,11 @@ def _move(plan: Plan, stage: Path, directory: Path) -> None:
         (stage / name).rename(directory / name)
     for name in plan.removed:
         (directory / name).unlink(missing_ok=True)
+    target = directory / names.TARGET
+    if (text := plan.after(names.TARGET)) != target.read_text(encoding="utf-8"):
+        new = directory / f"{_STAGE}{names.TARGET}"
+        new.write_text(text, encoding="utf-8")
+        new.rename(target)
     _sync(directory)
 
 
@@ -128,45 +141,79 @@ def _override(loaded: Loaded, timers: set[str], removed: list[str], *, user: boo
     return left
 
 
-async def _quiet(systemd: Systemd, timers: set[str]) -> None:
-    """Stop timers, and make systemd forget when they and their services last ran.
-
-    A timer's first elapse is counted from that: a new schedule would have slots in the past.
-    """
-    states = await systemd.loaded("rota-*")
+async def _stop(systemd: Systemd, timers: set[str], states: Mapping[str, str]) -> None:
     for timer in sorted(timers):
         if states.get(timer) == "active":
-            await systemd.settle(lambda timer=timer: systemd.stop(timer), timer)  # type: ignore[misc]
-        service = timer.removesuffix(".timer") + ".service"
-        if states.get(service) == "failed":
+            await systemd.settle(partial(systemd.stop, timer), timer)
+
+
+async def _forget(
+    systemd: Systemd, target: UnitFile, directory: Path, known: set[str], states: Mapping[str, str]
+) -> list[str]:
+    """Make systemd unload timers, so that it forgets when they and their services were last active.
+
+    It counts the first elapse of a timer from that, and a new schedule has slots in between. Only what
+    nothing refers to is unloaded, so the target has to let go of them first.
+
+    Args:
+        systemd: whose memory it is.
+        target: the target of all timers, without these.
+        directory: where it is installed.
+        known: the timers, all of them loaded and stopped.
+        states: active states before.
+
+    Returns:
+        Timers that stayed loaded.
+    """
+    for timer in known:
+        if states.get(service := _service(timer)) == "failed":
             await systemd.reset_failed(service)
+    path = directory / names.TARGET
+    if path.exists() and generate.is_ours(path):
+        new = directory / f"{_STAGE}{names.TARGET}"
+        new.write_text(target.text or "", encoding="utf-8")
+        new.rename(path)
+        await systemd.reload()
+    running = {
+        timer for timer in known if states.get(_service(timer)) in ("active", "activating", "deactivating")
+    }
+    deadline = asyncio.get_running_loop().time() + _PATIENCE
+    while True:
+        left = [timer for timer in sorted(known - running) if await systemd.is_loaded(timer)]
+        if not left or asyncio.get_running_loop().time() > deadline:
+            return left
+        await asyncio.sleep(0.01)
+
+
+def _service(timer: str) -> str:
+    return timer.removesuffix(".timer") + ".service"
 
 
 async def _forget_stamps(systemd: Systemd, loaded: Loaded, timers: set[str]) -> None:
+    """Remove what a persistent timer of this name left on disk: the same memory, across boots."""
     persistent = {
         names.timer_of(item.name) for item in loaded.declarations if item.agent.catch_up.mode == "once"
     }
     for timer in sorted(timers & persistent):
-        try:
-            await systemd.clean_state(timer)
-        except CallError as error:
-            raise RotaError(f"{timer}: its last elapse cannot be forgotten: {error.message}") from None
+        await systemd.clean_state(timer)
 
 
 async def _install(loaded: Loaded, plan: Plan, directory: Path, *, user: bool) -> Applied:
-    pending = _interrupted(directory)
-    afresh = set(plan.rescheduled()) | pending
-    wanted = {name for name in plan.files if name.endswith(".timer")}
-    gone = [name for name in plan.removed if name.endswith(".timer")]
     leftovers = list(directory.glob(f"{_STAGE}*"))
+    wanted = {name for name in plan.files if name.endswith(".timer")}
+    afresh = (set(plan.rescheduled()) | _interrupted(directory)) & wanted
+    gone = [name for name in plan.removed if name.endswith(".timer")]
     bus = await connect(user=user)
     try:
         systemd = Systemd(bus)
-        stage = _stage(plan, directory, afresh & wanted)
-        await _quiet(systemd, afresh | set(gone))
+        states = await systemd.loaded("rota-*")
+        stage = _stage(plan, directory, afresh)
+        await _stop(systemd, afresh | set(gone), states)
+        known = {timer for timer in afresh if await systemd.is_loaded(timer)}
+        without = generate.target(loaded, plan.files, without=known)
+        remembered = await _forget(systemd, without, directory, known, states) if known else []
         _move(plan, stage, directory)
-        states = await systemd.loaded("rota-*.timer")
-        start = {timer for timer in wanted if timer in afresh or states.get(timer) != "active"}
+        start = afresh | {timer for timer in wanted if states.get(timer) != "active"}
         at_boot = _override(loaded, start, gone, user=user)
         await systemd.reload()
         start -= at_boot
@@ -177,7 +224,11 @@ async def _install(loaded: Loaded, plan: Plan, directory: Path, *, user: bool) -
             shutil.rmtree(old, ignore_errors=True)
     finally:
         bus.disconnect()
-    return Applied(tuple(sorted(start)), tuple(sorted(names.agent_of(timer) or "" for timer in at_boot)))
+    return Applied(tuple(sorted(start)), _names(at_boot & afresh), _names(remembered))
+
+
+def _names(timers: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(names.agent_of(timer) or "" for timer in timers))
 
 
 def apply(loaded: Loaded, plan: Plan, directory: Path, *, user: bool) -> Applied:

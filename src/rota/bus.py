@@ -288,7 +288,7 @@ class Exported:
         try:
             reply = await self._serve(message, path)
         except RotaError as error:
-            text = f"{error.message} {error.hint}".strip()
+            text = f"{error.message}\n{error.hint}".strip()  # two lines: what is wrong, what to do
             reply = Message.new_error(message, ERRORS[error.exit_code], text)
         except Exception:  # the caller gets an answer, the journal the trace
             log.exception("%s.%s failed", message.interface, message.member)

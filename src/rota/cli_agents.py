@@ -55,7 +55,7 @@ async def _from_units(user: bool) -> list[dict[str, Any]]:
                     "schedule": agent.schedule,
                     "paused": pauses.paused(_state_directory(user), agent.name) is not None,
                     "state": "running" if active else "idle",
-                    "timer": timer if agent.scheduled else None,
+                    "timer": agent.timer(timer),
                     "next": await systemd.next_elapse(timer_of(agent.name)) if timer == "active" else None,
                     "trend": [],
                 }
@@ -83,6 +83,8 @@ def _next(agent: Table, present: int) -> Cell:
         return ("paused", "yellow")
     if agent.get("timer") is None:
         return ("-", "")
+    if agent["timer"] == "next-boot":
+        return ("at next boot", "")
     if agent["timer"] != "active":
         return ("timer is stopped", "red")
     return (output.until(agent["next"], present) if agent.get("next") else "-", "")
@@ -94,7 +96,7 @@ def _last(agent: Table, present: int) -> list[Cell]:
         return [("-", "")]
     text, style = output.word(run["state"])
     detail = output.why(run) or output.took(run)
-    return [(f"{text:<7} ", style), (f"{output.ago(run['started'], present)}  {detail}".rstrip(), "")]
+    return [(f"{text:<9} ", style), (f"{output.ago(run['started'], present)}  {detail}".rstrip(), "")]
 
 
 def _closing(agents: list[dict[str, Any]], present: int) -> str:

@@ -210,7 +210,12 @@ def apply(arguments: argparse.Namespace) -> int:
     summary = _summary(found)
     if arguments.json:
         output.emit_json(
-            {"agents": summary, "started": list(done.started), "at_next_boot": list(done.at_next_boot)}
+            {
+                "agents": summary,
+                "started": list(done.started),
+                "at_next_boot": list(done.at_next_boot),
+                "remembered": list(done.remembered),
+            }
         )
         return int(Exit.OK)
     for verb, sign, style in (("add", "+", "green"), ("change", "~", "yellow"), ("remove", "-", "red")):
@@ -218,6 +223,8 @@ def apply(arguments: argparse.Namespace) -> int:
             output.line(f"{sign} {name}", style)
     for name in done.at_next_boot:
         output.line(f"  {name} starts at the next boot.")
+    for name in done.remembered:
+        output.talk(f"warning: {name} may have started at once: other units refer to it.", "yellow")
     past = {"add": "added", "change": "changed", "remove": "removed"}
     parts = [f"{len(names_)} {past[verb]}" for verb, names_ in summary.items() if names_]
     output.line(

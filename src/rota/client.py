@@ -58,7 +58,8 @@ class Client:
                 raise RotaError(
                     "rotad is not running", "Start it: systemctl start rotad.", Exit.UNREACHABLE
                 ) from None
-            raise RotaError(error.message, exit_code=code) from None
+            message_, _, hint = error.message.partition("\n")
+            raise RotaError(message_, hint, exit_code=code) from None
         return plain(found[0]) if found else None
 
     async def follow_runs(self) -> None:

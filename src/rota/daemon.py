@@ -178,7 +178,7 @@ class Daemon:
             "paused_at": (pause or {}).get("at"),
             "paused_why": (pause or {}).get("why"),
             "state": "running" if active else "idle",
-            "timer": timer if agent.scheduled else None,
+            "timer": agent.timer(timer),
             "next": await self._elapse(agent.name) if timer == "active" else None,
             "running": run_table(under_way) if under_way else None,
             "last": run_table(over[0]) if over else None,

@@ -39,6 +39,16 @@ class Definition:
         """Whether it has a timer."""
         return bool(self.declaration.get("schedule"))
 
+    def timer(self, state: str) -> str | None:
+        """Return its timer's state for people: systemd's word, or `next-boot`; None if it has no timer.
+
+        A timer that only boot starts is not started before, lest it elapse at once.
+        """
+        if not self.scheduled:
+            return None
+        only_boot = all("on_boot" in schedule for schedule in self.declaration["schedule"])
+        return "next-boot" if only_boot and state == "inactive" else state
+
     @property
     def at_boot(self) -> bool:
         """Whether boot is one of its triggers."""

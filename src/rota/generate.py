@@ -62,15 +62,27 @@ def checked(config: Path) -> Loaded:
 def build(loaded: Loaded, made_for: Context) -> Files:
     """Return every unit file of a configuration, by name: a pure function of its arguments."""
     files: Files = {}
-    timers: list[str] = []
     for declaration in loaded.declarations:
         for unit in units.agent_units(declaration, loaded.settings.runners, made_for):
             files[unit.name] = unit
-            if unit.name.endswith(".timer"):
-                timers.append(unit.name)
-    for unit in units.shared_units(timers, loaded.origin):
+    for unit in units.shared_units(target(loaded, files), loaded.origin):
         files[unit.name] = unit
     return files
+
+
+def target(loaded: Loaded, files: Files, without: Iterable[str] = ()) -> UnitFile:
+    """Return the target of all timers; see `units.target_unit`.
+
+    Args:
+        loaded: the configuration.
+        files: its units.
+        without: timers to leave out, for as long as systemd has to forget them (see `apply`).
+    """
+    left_out = set(without)
+    timers = [name for name in files if name.endswith(".timer") and name not in left_out]
+    agents = [item.name for item in loaded.declarations]
+    on_demand = [names.service_of(name) for name in agents if names.timer_of(name) not in files]
+    return units.target_unit(timers, on_demand, loaded.origin)
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ class Reader:
         self._reader = journal._Reader(journal.LOCAL_ONLY)
         self._match(user)
         self._reader.fileno()  # begins to watch for rotated and new files
-        self._cursor = cursor
+        self.cursor = cursor
         if cursor is None:
             self._reader.seek_head()
         else:
@@ -161,8 +161,8 @@ class Reader:
             if event is not None:
                 events.append(event)
         if seen:
-            self._cursor = self._reader._get_cursor()
-        return events, self._cursor, seen == limit
+            self.cursor = self._reader._get_cursor()
+        return events, self.cursor, seen == limit
 
 
 def record(event: str, agent: str, run: str, message: str, data: Mapping[str, Any] | None = None) -> None:

@@ -6,6 +6,7 @@ The same keys serve TOML (snake_case), JSON and, in camelCase, the NixOS options
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,8 +52,11 @@ def _absolute(text: str) -> str:
     _one_line(text)
     if not text.startswith("/"):
         raise ValueError("must be an absolute path, beginning with /")
-    if ".." in text.split("/"):
-        raise ValueError("must not contain ..; write the path it leads to")
+    parts = text.rstrip("/").split("/")[1:]
+    if any(part in ("", ".", "..") for part in parts):
+        raise ValueError("must not contain .., . or //; write the path it leads to")
+    if len(text.encode()) > 4095 or any(len(part.encode()) > 255 for part in parts):
+        raise ValueError("is longer than Linux allows: 255 bytes between slashes, 4095 in all")
     return text
 
 
@@ -65,16 +69,19 @@ def _network(text: str) -> str:
     if text in ("any", "localhost", "link-local", "multicast"):
         return text
     try:
-        ip_network(text)
+        found = ip_network(text)
     except ValueError as error:
         reason = str(error).removeprefix(repr(text)).removeprefix(text).strip()
         raise ValueError(f'{reason}; write an address or a prefix such as "10.0.0.0/8"') from None
+    if not re.fullmatch(r"[0-9A-Fa-f:.]+(/[0-9]{1,3})?", text):
+        raise ValueError(f'systemd takes neither netmasks nor zones; write "{found.with_prefixlen}"')
     return text
 
 
 def _size_or_share(text: str) -> str:
     if text.endswith("%"):
-        quantity.parse_percent(text)
+        if quantity.parse_percent(text) > 100:
+            raise ValueError("must be 100% or less: it is a share of the machine's memory")
     else:
         quantity.parse_size(text)
     return text
@@ -82,13 +89,16 @@ def _size_or_share(text: str) -> str:
 
 def _with_unit(value: object) -> object:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        raise ValueError(f'has no unit; write for example "{value}s"')
+        number = value if 0 <= value < 10**9 else 30
+        raise ValueError(f'has no unit; write for example "{number}s"')
     return value
 
 
 def _no_nul(text: str) -> str:
     if "\0" in text:
         raise ValueError("must not contain a NUL character")
+    if len(text.encode()) >= 128 * 1024:
+        raise ValueError("is longer than 128 KiB, the most Linux hands to a program in one piece")
     return text
 
 
@@ -97,8 +107,7 @@ def _point_in_time(value: object) -> object:
     if not isinstance(value, datetime):
         return value
     aware = value.tzinfo is not None
-    stamp = (value.astimezone(UTC) if aware else value).strftime("%Y-%m-%d %H:%M:%S")
-    return f"{stamp} UTC" if aware else stamp
+    return value.isoformat() if aware else value.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _once(text: str) -> str:
@@ -107,6 +116,8 @@ def _once(text: str) -> str:
         parsed = datetime.fromisoformat(stamp)
     except ValueError:
         raise ValueError('not a date and time; write for example "2027-01-31 09:00"') from None
+    if parsed.year < 1970:
+        raise ValueError("is before 1970, where time begins for systemd")
     if parsed.tzinfo is not None:
         return parsed.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return parsed.strftime("%Y-%m-%d %H:%M:%S") + (" UTC" if stamp != text else "")
@@ -140,7 +151,7 @@ Moment = Annotated[StrictStr, BeforeValidator(_point_in_time), AfterValidator(_o
 Tag = Annotated[StrictStr, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 UserName = Annotated[StrictStr, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,30}$")]
 VariableName = Annotated[StrictStr, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-CredentialName = Annotated[StrictStr, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")]
+CredentialName = Annotated[StrictStr, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,254}$")]
 UnitKey = Annotated[StrictStr, StringConstraints(pattern=r"^(X-)?[A-Z][A-Za-z0-9]*$")]
 UnitValue = StrictBool | StrictInt | Line | tuple[Line, ...]
 AgentName = Annotated[StrictStr, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -257,7 +268,7 @@ class Resources(Record):
 
     memory: Size | None = _key(None, "Most memory a run may use: MemoryMax=.", "512M", "10%")
     cpu: Percent | None = _key(None, "Most processor time, 100% being one processor: CPUQuota=.", "50%")
-    tasks: StrictInt | None = _key(None, "Most processes and threads: TasksMax=.", 64, ge=1)
+    tasks: StrictInt | None = _key(None, "Most processes and threads: TasksMax=.", 64, ge=1, le=4_194_304)
 
 
 class Agent(Record):

@@ -17,7 +17,7 @@ from rota.errors import RotaError
 from rota.events import Run
 from rota.names import agent_of, service_of
 from rota.recorder import Recorder
-from rota.systemd import CallError, Systemd, UnitChange
+from rota.systemd import Systemd, UnitChange
 
 log = logging.getLogger("rotad")
 
@@ -80,8 +80,9 @@ class Observer:
         self._moved = moved
         self._requests: dict[str, str] = {}
         self._starting: set[str] = set()
+        self._seen: dict[str, str] = {}
         self._live: dict[str, str] = {}
-        self._held: set[str] = set()
+        self._followed: set[str] = set()
         self._jobs: dict[str, asyncio.Future[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -107,7 +108,7 @@ class Observer:
             return
         if change.kind == "job-new":
             self._starting.add(change.unit)
-            self._spawn(self._hold(change.unit))
+            self._spawn(self._follow(change.unit))
         elif change.kind == "job-removed":
             self._finish_job(change.job, change.state)
             self._recorder.wake()
@@ -135,26 +136,15 @@ class Observer:
         else:
             self._requests[unit] = requested_by
 
-    async def _hold(self, unit: str) -> None:
-        """Keep a unit loaded, and hear when it ends."""
-        if unit in self._held:
-            return
-        self._held.add(unit)
+    async def _follow(self, unit: str) -> None:
+        """Hear when a unit's run ends."""
+        self._followed.add(unit)
         await self._systemd.watch(unit)
-        try:
-            await self._systemd.ref(unit)
-        except CallError as error:
-            log.debug("%s is not held: %s", unit, error.message)
 
-    async def _release(self, unit: str) -> None:
-        if unit in self._starting or unit in self._live or unit not in self._held:
-            return
-        self._held.discard(unit)
-        await self._systemd.unwatch(unit)
-        try:
-            await self._systemd.unref(unit)
-        except CallError as error:
-            log.debug("%s was not held: %s", unit, error.message)
+    async def _leave(self, unit: str) -> None:
+        if unit in self._followed and unit not in self._starting and unit not in self._live:
+            self._followed.discard(unit)
+            await self._systemd.unwatch(unit)
 
     async def invocation(self, unit: str) -> str:
         """Return the invocation id of a unit's current or last run, "" if it has none."""
@@ -166,8 +156,9 @@ class Observer:
             self.invocation(unit), self._systemd.unit_property(unit, "ActiveState")
         )
         known = self._recorder.store.get(run) if run else None
-        if run and run != self._live.get(unit) and not (known and known.archived):
-            self._live[unit] = run
+        # A job may also have been a stop, or a start that came to nothing: then the run is an old one.
+        if run and run != self._seen.get(unit) and not (known and known.archived):
+            self._seen[unit] = self._live[unit] = run
             await self._record_trigger(unit, run)
         if state in _ENDED:
             await self._ended(unit)
@@ -192,7 +183,7 @@ class Observer:
             if await self._recorder.ended(run) is None:
                 self._lose(agent_of(unit) or "", run, "the journal does not say how it ended")
             self._archive(agent_of(unit) or "", run, measured)
-        await self._release(unit)
+        await self._leave(unit)
 
     async def _measure(self, unit: str, run: str) -> dict[str, Any]:
         """Return what a run used, {} if the unit is no longer that run's."""
@@ -212,7 +203,9 @@ class Observer:
         return data
 
     def _archive(self, agent: str, run: str, measured: Mapping[str, Any]) -> None:
-        journal.record("archived", agent, run, f"{agent}: run {run[:8]} recorded", measured)
+        known = self._recorder.store.get(run)
+        state = known.state if known else "over"
+        journal.record("archived", agent, run, f"{agent}: run {run[:8]} {state}", measured)
         self._recorder.wake()
 
     def _lose(self, agent: str, run: str, reason: str) -> None:
@@ -230,8 +223,8 @@ class Observer:
         boot = boot_id()
         for unit, state in states.items():
             if state not in _ENDED and (run := await self.invocation(unit)):
-                await self._hold(unit)
-                self._live[unit] = run
+                await self._follow(unit)
+                self._seen[unit] = self._live[unit] = run
                 known = self._recorder.store.get(run)
                 if known is None or known.trigger is None:
                     await self._record_trigger(unit, run)

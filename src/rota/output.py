@@ -46,7 +46,8 @@ def ago(at: int, present: int) -> str:
     """Return a past moment in words: "2min ago", with the date beyond a month."""
     if present - at > 30 * _DAY:
         return date(at)
-    return f"{format_duration(max(present - at, 0) // USEC * USEC, 1)} ago"
+    past = max(present - at, 0) // USEC * USEC
+    return f"{format_duration(past, 1)} ago" if past else "just now"
 
 
 def until(at: int, present: int) -> str:
@@ -66,7 +67,7 @@ def date(at: int) -> str:
 
 def took(run: Mapping[str, Any]) -> str:
     """Return how long a run took, "" if that is not known."""
-    if "started" not in run or "ended" not in run:
+    if "started" not in run or "ended" not in run or run["state"] == "skipped":
         return ""
     return seconds(run["ended"] - run["started"])
 

@@ -25,8 +25,8 @@ _SPANS: Mapping[str, int] = {
     for word in words.split()
 }
 _SIZES: Mapping[str, int] = {suffix: 1024**power for power, suffix in enumerate("BKMGTPE")} | {"": 1}
-_SPAN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([^\W\d_]*)")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([^\W\d_]*)")
+_SPAN = re.compile(r"[ \t]*([0-9]+(?:\.[0-9]+)?)[ \t]*([^\W\d_]*)")
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)[ \t]*([^\W\d_]*)")
 _PRINTED = (
     ("w", 604_800 * USEC),
     ("d", 86_400 * USEC),
@@ -47,7 +47,7 @@ def parse_duration(text: str) -> int:
     Raises:
         ValueError: what is wrong with the text, and what to write.
     """
-    if text.strip() == "infinity":
+    if text.strip(" \t") == "infinity":
         return INFINITY
     total, at = 0.0, 0
     while match := _SPAN.match(text, at):
@@ -58,7 +58,7 @@ def parse_duration(text: str) -> int:
             raise ValueError(f"unknown unit {unit}; systemd's are us, ms, s, min, h, d, w, M (months), y")
         total += float(number) * _SPANS[unit]
         at = match.end()
-    if at == 0 or text[at:].strip():
+    if at == 0 or text[at:].strip(" \t"):
         raise ValueError('not a time span; write for example "30s", "5min" or "1h 30min"')
     if total >= INFINITY:
         raise ValueError('too long; write "infinity" for no limit')
@@ -90,7 +90,10 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text)
     if not match or match[2] not in _SIZES:
         raise ValueError('not a size; write for example "512M" or "2G" (K, M, G, T: powers of 1024)')
-    return round(float(match[1]) * _SIZES[match[2]])
+    size = int(float(match[1]) * _SIZES[match[2]])
+    if not 0 < size < INFINITY:
+        raise ValueError('must be more than 0 and less than 16E; write "infinity" for no limit')
+    return size
 
 
 def parse_percent(text: str) -> int:
@@ -99,7 +102,7 @@ def parse_percent(text: str) -> int:
     Raises:
         ValueError: what is wrong with the text, and what to write.
     """
-    match = re.fullmatch(r"(\d+)%", text)
+    match = re.fullmatch(r"([0-9]{1,7})%", text)
     if not match or int(match[1]) == 0:
         raise ValueError('not a percentage; write for example "50%" (of one processor), "200%" for two')
     return int(match[1])

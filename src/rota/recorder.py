@@ -53,7 +53,7 @@ class Recorder:
 
     async def drain(self) -> None:
         """Record all that the journal holds by now."""
-        more = True
+        more, behind = True, False
         while more:
             try:
                 more = self._drain_once()
@@ -63,7 +63,11 @@ class Recorder:
             except DamagedError as error:
                 self._rebuild(error)
             if more:
+                behind = True
                 await asyncio.sleep(0)
+        if behind:
+            # Lets go of the journal files that were mapped to read that much.
+            self._reader = journal.Reader(self._reader.cursor, user=self._user)
         if self._full:
             self._full = False
             log.warning("there is room again: recording goes on")

@@ -134,6 +134,7 @@ class Systemd:
         self._bus = bus
         self._slots = asyncio.Semaphore(_IN_FLIGHT)
         self._watched: dict[str, str] = {}
+        self._subscribed = False
         self._changed: Callable[[UnitChange], None] | None = None
         self._reloaded: Callable[[], None] | None = None
 
@@ -174,13 +175,15 @@ class Systemd:
         """Forget when a persistent timer elapsed last (its stamp file)."""
         await self._manager("CleanUnit", "sas", timer, ["state"])
 
-    async def ref(self, unit: str) -> None:
-        """Keep a unit loaded, with what it measured, until `unref` or the end of this connection."""
-        await self._manager("RefUnit", "s", unit)
-
-    async def unref(self, unit: str) -> None:
-        """Let go of a unit."""
-        await self._manager("UnrefUnit", "s", unit)
+    async def is_loaded(self, unit: str) -> bool:
+        """Tell whether systemd has a unit in memory, with what it remembers of it."""
+        try:
+            await self._manager("GetUnit", "s", unit)
+        except CallError as error:
+            if error.name == "org.freedesktop.systemd1.NoSuchUnit":
+                return False
+            raise
+        return True
 
     async def unit_files(self, *patterns: str) -> list[str]:
         """Return the paths of installed unit files whose names match one of the patterns."""
@@ -234,7 +237,12 @@ class Systemd:
         self._bus.add_message_handler(self._on_message)
         for member in ("JobNew", "JobRemoved", "Reloading"):
             await self._match(f"type='signal',sender='{_NAME}',interface='{_MANAGER}',member='{member}'")
-        await self._manager("Subscribe")
+        await self._subscribe()
+
+    async def _subscribe(self) -> None:
+        if not self._subscribed:
+            self._subscribed = True
+            await self._manager("Subscribe")
 
     def _rule(self, unit: str) -> str:
         return (
@@ -288,7 +296,7 @@ class Systemd:
         self._bus.add_message_handler(removed)
         try:
             await self._match(rule)
-            await self._manager("Subscribe")
+            await self._subscribe()
             queued = await job()
             return await results.setdefault(queued, loop.create_future())
         finally:

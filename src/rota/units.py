@@ -186,8 +186,24 @@ def agent_units(
     return tuple(files)
 
 
-def shared_units(timers: Iterable[str], source: str) -> tuple[UnitFile, ...]:
-    """Return the slices, and the target that starts every timer with the machine."""
+def target_unit(timers: Iterable[str], on_demand: Iterable[str], source: str) -> UnitFile:
+    """Return the target that starts every timer with the machine.
+
+    Args:
+        timers: timer units.
+        on_demand: services without a timer. The target is ordered before them only to keep them
+            loaded: systemd forgets what a run has used together with a unit nobody refers to.
+        source: the configuration.
+    """
+    about = [("Description", "Timers of all agents")]
+    wants = [("Wants", timer) for timer in sorted(timers)]
+    before = [("Before", service) for service in sorted(on_demand)]
+    unit = _section("Unit", [*about, *wants, *before])
+    return UnitFile(names.TARGET, _file(source, unit, _section("Install", [("WantedBy", "timers.target")])))
+
+
+def shared_units(target: UnitFile, source: str) -> tuple[UnitFile, ...]:
+    """Return what belongs to no one agent: the slices, and the target with its link."""
     files = [
         UnitFile(
             "rota.slice",
@@ -199,9 +215,6 @@ def shared_units(timers: Iterable[str], source: str) -> tuple[UnitFile, ...]:
         weights = [("CPUWeight", str(weight)), ("IOWeight", str(weight))]
         text = _file(source, _section("Unit", about), _section("Slice", weights))
         files.append(UnitFile(f"rota-{priority}.slice", text))
-    about = [("Description", "Timers of all agents")]
-    wants = [("Wants", timer) for timer in sorted(timers)]
-    install = _section("Install", [("WantedBy", "timers.target")])
-    files.append(UnitFile(names.TARGET, _file(source, _section("Unit", [*about, *wants]), install)))
+    files.append(target)
     files.append(UnitFile(f"timers.target.wants/{names.TARGET}", target=f"../{names.TARGET}"))
     return tuple(files)

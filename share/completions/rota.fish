@@ -1,0 +1,86 @@
+# Made by docs/generate.py from rota's parser; do not edit.
+
+function __rota_agents --description "Names of agents, from the unit files"
+    set -l directories /etc/systemd/system /run/systemd/system /usr/local/lib/systemd/system /usr/lib/systemd/system
+    if contains -- --user (commandline -opc)
+        set -l config $XDG_CONFIG_HOME
+        test -n "$config"; or set config $HOME/.config
+        set directories $config/systemd/user /etc/systemd/user /usr/local/lib/systemd/user /usr/lib/systemd/user
+    end
+    for directory in $directories
+        for file in $directory/rota-*.service
+            string replace -r '.*/rota-(.*)\.service$' '$1' -- $file
+        end
+    end
+end
+
+function __rota_verb --description "Whether one of these verbs is written, or any for none"
+    set -l words (commandline -opc)
+    set -e words[1]
+    while set -q words[1]
+        switch $words[1]
+            case --config
+                set -e words[1]
+            case '-*'
+            case '*'
+                test (count $argv) -eq 0; or contains -- $words[1] $argv
+                return
+        end
+        set -e words[1]
+    end
+    return 1
+end
+
+function __rota_words --description "How many words follow the verb, options left out"
+    set -l words (commandline -opc)
+    set -l found 0
+    set -e words[1]
+    while set -q words[1]
+        switch $words[1]
+            case --config --lines --output --unit-dir --why -n
+                set -e words[1]
+            case '-*'
+            case '*'
+                set found (math $found + 1)
+        end
+        set -e words[1]
+    end
+    math $found - 1
+end
+
+complete -c rota -f
+complete -c rota -s h -l help -d 'show this help message and exit'
+complete -c rota -l config -r -F -d 'directory with rota.toml and agents.d/, or one JSON file (default: /etc/rota)'
+complete -c rota -l user -d 'your own agents, in your user manager'
+complete -c rota -l json -d 'print the result as JSON'
+complete -c rota -n 'not __rota_verb' -l version -d 'show program\'s version number and exit'
+complete -c rota -n 'not __rota_verb' -a check -d 'read all declarations and report every mistake'
+complete -c rota -n '__rota_verb check' -l exposure -d 'show how open each agent\'s sandbox is, and what costs what'
+complete -c rota -n 'not __rota_verb' -a schema -d 'print the JSON Schema of declarations, for editors'
+complete -c rota -n '__rota_verb schema; and test (__rota_words) -eq 0' -a 'agent settings config'
+complete -c rota -n 'not __rota_verb' -a generate -d 'write all units into a directory of their own'
+complete -c rota -n '__rota_verb generate' -l output -r -a '(__fish_complete_directories)' -d 'made or replaced as a whole'
+complete -c rota -n 'not __rota_verb' -a plan -d 'show what apply would change'
+complete -c rota -n '__rota_verb plan' -l unit-dir -r -a '(__fish_complete_directories)' -d 'where units are installed (default: systemd\'s)'
+complete -c rota -n 'not __rota_verb' -a apply -d 'install the units, let systemd reload, start the timers'
+complete -c rota -n '__rota_verb apply' -l unit-dir -r -a '(__fish_complete_directories)' -d 'where units are installed (default: systemd\'s)'
+complete -c rota -n 'not __rota_verb' -a list -d 'list agents: schedule, next run, last result'
+complete -c rota -n 'not __rota_verb' -a show -d 'show an agent or a run with all that is known'
+complete -c rota -n '__rota_verb show; and test (__rota_words) -eq 0' -a '(__rota_agents)'
+complete -c rota -n 'not __rota_verb' -a run -d 'start an agent now'
+complete -c rota -n '__rota_verb run' -l wait -d 'stream its output, wait, and exit with its exit status'
+complete -c rota -n '__rota_verb run; and test (__rota_words) -eq 0' -a '(__rota_agents)'
+complete -c rota -n 'not __rota_verb' -a stop -d 'stop the run of an agent that is under way'
+complete -c rota -n '__rota_verb stop; and test (__rota_words) -eq 0' -a '(__rota_agents)'
+complete -c rota -n 'not __rota_verb' -a pause -d 'keep an agent from starting, whatever its schedule, until resumed'
+complete -c rota -n '__rota_verb pause' -l why -r -d 'a reason, shown by list and show'
+complete -c rota -n '__rota_verb pause; and test (__rota_words) -eq 0' -a '(__rota_agents)'
+complete -c rota -n 'not __rota_verb' -a resume -d 'let a paused agent start again'
+complete -c rota -n '__rota_verb resume; and test (__rota_words) -eq 0' -a '(__rota_agents)'
+complete -c rota -n 'not __rota_verb' -a runs -d 'list runs, newest first'
+complete -c rota -n '__rota_verb runs' -s n -l lines -r -d 'how many (default: 20)'
+complete -c rota -n '__rota_verb runs; and test (__rota_words) -eq 0' -a '(__rota_agents)'
+complete -c rota -n 'not __rota_verb' -a logs -d 'show what an agent or one run of it logged'
+complete -c rota -n '__rota_verb logs' -s f -l follow -d 'go on with what is logged from now on'
+complete -c rota -n '__rota_verb logs' -s n -l lines -r -d 'only the last N lines'
+complete -c rota -n '__rota_verb logs; and test (__rota_words) -eq 0' -a '(__rota_agents)'

@@ -1,0 +1,440 @@
+"""`make demo`: rota at work in a throw-away machine with a real systemd, every step of it checked."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.machine import cgroup
+from tests.machine.install import install_rota
+from tests.machine.machine import MACHINES, Machine
+from tests.machine.rootfs import CHECKOUT, MachineError
+
+FILES = CHECKOUT / "tests" / "machine" / "demo"
+AGENTS = "/etc/rota/agents.d"
+UNITS = "/etc/systemd/system"
+PROGRAMS = "/usr/local/lib/demo"
+STATE = "/var/lib/private/rota-agents"
+BUNDLED = ("disk-report", "journal-digest")
+DECLARED = tuple(sorted(path.stem for path in (FILES / "agents.d").glob("*.toml")))
+COLOUR = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+COLUMNS = min(max(shutil.get_terminal_size((80, 24)).columns, 80), 110) if sys.stdout.isatty() else 80
+
+Run = dict[str, Any]
+
+
+class Failed(Exception):
+    """A check did not hold."""
+
+    def __init__(self, claim: str, expected: object, seen: object) -> None:
+        super().__init__(f"{claim}\n  expected: {expected}\n  seen:     {seen}")
+
+
+def paint(text: str, code: int) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m" if COLOUR else text
+
+
+def tell(text: str) -> None:
+    print(textwrap.fill(" ".join(text.split()), 80), flush=True)
+
+
+def same(claim: str, expected: object, seen: object) -> None:
+    if expected != seen:
+        raise Failed(claim, expected, seen)
+
+
+def holds(claim: str, true: object, seen: object) -> None:
+    if not true:
+        raise Failed(claim, "that it holds", seen)
+
+
+def has(claim: str, text: str, *parts: str) -> None:
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    for part in parts:
+        if part not in plain:
+            raise Failed(claim, f"to read {part!r}", plain)
+
+
+class Demo:
+    """A machine, and what a person types into it."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+
+    def type(
+        self, command: str, *, status: int = 0, user: str | None = None, only: Sequence[str] = ()
+    ) -> str:
+        """Run a command on a terminal of the machine, show it and what it prints while it does.
+
+        Args:
+            command: a line of bash.
+            status: the exit status it must have.
+            user: who runs it.
+            only: show the lines that match one of these patterns, and count the others.
+        """
+        print(f"{paint(f'{user or ""}$', 2)} {paint(command, 1)}", flush=True)
+        line = f"stty cols {COLUMNS} rows 24; {command}"
+        process = self.machine.popen(
+            ["timeout", "60", "script", "-qec", line, "/dev/null"],
+            user=user,
+            env={"TERM": "xterm-256color"} if COLOUR else {"TERM": "xterm", "NO_COLOR": "1"},
+            stdin=subprocess.PIPE,
+        )
+        hidden, lines = 0, []
+        with process:
+            assert process.stdout is not None
+            for raw in process.stdout:
+                lines.append(raw.decode(errors="replace").rstrip("\r\n"))
+                if not only or any(re.search(pattern, lines[-1]) for pattern in only):
+                    print(lines[-1], flush=True)
+                else:
+                    hidden += 1
+        if hidden:
+            print(paint(f"(and {hidden} more lines)", 2))
+        print()
+        text = "\n".join(lines)
+        if process.returncode != status:
+            raise Failed(f"exit status of `{command}`", status, f"{process.returncode}:\n{text}")
+        return text
+
+    def ask(self, command: str) -> str:
+        return self.machine.run(command).stdout.strip()
+
+    def json(self, command: str) -> Any:
+        return json.loads(self.ask(f"rota {command} --json"))
+
+    def runs(self, agent: str = "") -> list[Run]:
+        found: list[Run] = self.json(f"runs {agent} -n 10000")
+        return found
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        path = f"{AGENTS}/{name}.toml"
+        text = self.machine.read(path)
+        assert old in text, f"{old} is not in {path}"
+        self.machine.write(path, text.replace(old, new))
+
+    def account(self, agent: str) -> dict[str, int | None]:
+        """Return what an agent itself noted: its runs, in order, and the exit status of those that ended."""
+        path = Path(f"/proc/{self.machine.init}/root{STATE}/{agent}/runs")
+        runs: dict[str, int | None] = {}
+        for line in path.read_text(encoding="ascii").splitlines() if path.exists() else ():
+            what, run, *rest = line.split()
+            same(f"{agent}'s own note of a run comes once", what == "began", run not in runs)
+            runs[run] = int(rest[0]) if what == "ended" else None
+        return runs
+
+    def until(self, condition: Callable[[], object], what: str, timeout: float = 15) -> None:
+        self.machine.wait_for(lambda: condition() or None, timeout, what)
+
+    def start(self, agent: str) -> str:
+        """Start an agent that takes a while; return its run's id."""
+        known = self.account(agent)
+        self.type(f"rota run {agent}")
+        self.until(lambda: len(self.account(agent)) > len(known), f"{agent} to begin")
+        return list(self.account(agent))[-1]
+
+    def over(self, agent: str, run: str) -> Run:
+        """Wait until a run is over and filed; return its one row."""
+
+        def rows() -> list[Run]:
+            return [row for row in self.runs(agent) if row["id"] == run]
+
+        self.until(lambda: any(row["archived"] for row in rows()), f"run {run} to be filed")
+        found = rows()
+        same(f"number of rows of run {run}", 1, len(found))
+        return found[0]
+
+
+def install(demo: Demo) -> str:
+    print(f"{paint('$', 2)} {paint('make install PREFIX=/usr && systemctl enable --now rotad', 1)}")
+    install_rota(demo.machine)
+    demo.type("rota --version; systemctl is-active rotad")
+    pid = demo.ask("systemctl show -P MainPID rotad")
+    same("the user rotad runs as", "rota", demo.ask(f"ps -o user= -p {pid}"))
+    same("rotad's capabilities", "0" * 16, demo.ask(f"awk '/^CapEff/{{print $2}}' /proc/{pid}/status"))
+    return "rotad runs, unprivileged"
+
+
+def check(demo: Demo) -> str:
+    machine = demo.machine
+    for path in sorted(FILES.rglob("*.toml")):
+        machine.write(f"/etc/rota/{path.relative_to(FILES)}", path.read_text(encoding="utf-8"))
+    for program in ("work", "escape"):
+        machine.write(f"{PROGRAMS}/{program}", (FILES / program).read_text(encoding="utf-8"), 0o755)
+    tell(f"{len(DECLARED)} agents are declared, and two that come with rota are named in rota.toml.")
+    demo.type("cat /etc/rota/rota.toml /etc/rota/agents.d/heartbeat.toml")
+    tell("One declaration has two mistakes in it:")
+    demo.edit("nightly", "* MON", "* MUN")
+    demo.edit("nightly", "timeout ", "timout ")
+    said = demo.type("rota check", status=2)
+    has("check names both mistakes", said, "nightly.toml", "MUN", "MON", "timout", "timeout")
+    has("check counts the mistakes", said, "2 errors in 1 of")
+    machine.run("! rota apply")
+    same("units after an apply of mistakes", "", demo.ask(f"cd {UNITS}; ls -d rota* || true"))
+    tell("`rota apply` refused as well, and wrote nothing. Repaired:")
+    demo.type(f"sed -i 's/MUN/MON/; s/timout/timeout/' {AGENTS}/nightly.toml; rota check")
+    return "2 mistakes found in 1 file, nothing written"
+
+
+def plan(demo: Demo) -> str:
+    start, end = r"^\S* ?\+\+\+ rota-heartbeat.timer", r"^Agents: "
+    command = f"rota plan | sed -n '/^+++ rota-heartbeat.timer/,/^---/p; /{end}/p' | grep -v ^---"
+    said = demo.type(command)
+    has("the plan shows the timer", said, "+OnUnitActiveSec=2", "+++ rota-heartbeat.timer")
+    holds("the plan names the file", re.search(start, said), said)
+    agents = demo.json("plan")["agents"]
+    same("agents to add", sorted((*DECLARED, *BUNDLED)), agents["add"])
+    same("units after a plan", "", demo.ask(f"cd {UNITS}; ls -d rota* || true"))
+    return f"{len(agents['add'])} agents to add, nothing written"
+
+
+def apply(demo: Demo) -> str:
+    planned = set(demo.json("plan")["files"]["added"])
+    demo.type("rota apply")
+    found = demo.ask(f"cd {UNITS}; find . -name 'rota*' -printf '%P\\n'").splitlines()
+    same("the files planned, and no others", planned, set(found))
+    said = demo.type("systemctl list-timers 'rota-*' --no-pager", only=["rota-", "NEXT", "listed"])
+    timers = {f"rota-{name}.timer" for name in ("heartbeat", "broken", "nightly", *BUNDLED)}
+    same("timers that systemd holds", timers, set(re.findall(r"rota-\S+\.timer", said)))
+    has("a second apply has nothing to do", demo.ask("rota apply"), "Nothing changed")
+    return f"{len(found)} units, {len(timers)} timers in systemd"
+
+
+def fire(demo: Demo) -> str:
+    tell("Nobody does anything now; systemd's timers start the agents.")
+    before = len(demo.account("heartbeat"))
+    demo.until(
+        lambda: len(demo.account("heartbeat")) >= before + 3 and 3 in demo.account("broken").values(),
+        "three heartbeats and one run of broken",
+    )
+    demo.type("rota runs --lines 6")
+    newest = list(demo.account("heartbeat"))[-2]
+    row = demo.over("heartbeat", newest)
+    same("what started heartbeat", ("timer", "succeeded"), (row["trigger"], row["state"]))
+    starts = sorted(run["started"] for run in demo.runs("heartbeat"))
+    gaps = [(after - first) / 1e6 for first, after in zip(starts, starts[1:], strict=False)]
+    holds("heartbeats come every two seconds", all(1.9 < gap < 3 for gap in gaps), gaps)
+    return f"{len(starts)} heartbeats, {sum(gaps) / len(gaps):.2f} s apart"
+
+
+def results(demo: Demo) -> str:
+    tell("A person may start them too, and gets the output and the exit status:")
+    demo.type("rota run --wait nightly")
+    demo.type("rota run --wait broken", status=3)
+    demo.type("rota run --wait too-slow", status=124)
+    wanted = {
+        "nightly": ("succeeded", None, "person"),
+        "broken": ("failed", 3, "person"),
+        "too-slow": ("timed-out", None, "person"),
+    }
+    for agent, expected in wanted.items():
+        run = next(row for row in demo.runs(agent) if row["trigger"] == "person")
+        status = run.get("status") or None
+        same(f"the run of {agent}", expected, (run["state"], status, run["trigger"]))
+    tell("alice is not in the group rota; bob is:")
+    demo.type("rota run --wait nightly", user="alice", status=5)
+    demo.type("rota run --wait nightly", user="bob")
+    same("who ran it", "bob", demo.runs("nightly")[0]["requested_by"])
+    return "ok, failed, timed out; alice refused"
+
+
+def escape(demo: Demo) -> str:
+    for path in ("/home/public", "/tmp/public"):
+        demo.machine.write(path, "for everyone\n")
+    web = "systemd-run -q --unit=demo-web python3 -m http.server --bind 127.0.0.1 --directory /srv 8080"
+    demo.machine.run(web)
+    demo.machine.wait_for("echo </dev/tcp/127.0.0.1/8080")
+    left = ["pgrep", "--full", "^sleep 4242"]
+    tell("First as root and without a sandbox, so that it is known what the attempts can do:")
+    free = demo.type(f"{PROGRAMS}/escape", status=1, only=["attempts", "/etc/"])
+    attempts = free.count("GOT OUT  ")
+    has("without a sandbox all of it works", free, f"{attempts} of {attempts} attempts got out")
+    same("processes left behind without a sandbox", 1, len(demo.ask(" ".join(left)).splitlines()))
+    demo.machine.run(["pkill", *left[1:]])
+    tell("Now the same program as an agent:")
+    said = demo.type("rota run --wait prisoner")
+    has("in the sandbox nothing works", said, f"0 of {attempts} attempts got out")
+    same("attempts refused", attempts, said.count("refused  "))
+    remains = demo.machine.run(left, check=False).stdout.split()
+    same("processes that outlive the run", [], remains)
+    found = demo.ask("find /etc /usr /var/lib /tmp /sys/fs/cgroup -xdev -name 'escaped*'")
+    same("files that it left", "", found)
+    tell("And the process that it left behind was killed with the end of the run.")
+    return f"{attempts} of {attempts} attempts refused"
+
+
+def bundled(demo: Demo) -> str:
+    demo.type("rota run --wait disk-report")
+    report = json.loads(demo.machine.read(f"{STATE}/disk-report/report.json"))
+    holds("the report has the root file system", '"/"' in json.dumps(report), report)
+    demo.machine.run(["logger", "--tag=demo", "--priority=user.err", "a disk is on fire"])
+    demo.type("rota run --wait journal-digest")
+    digest = json.loads(demo.machine.read(f"{STATE}/journal-digest/digest.json"))
+    holds("the digest has the error just logged", "a disk is on fire" in json.dumps(digest), digest)
+    return "disk-report and journal-digest, with their results"
+
+
+def look(demo: Demo) -> str:
+    said = demo.type("rota list")
+    has("all agents are listed", said, "too-slow", "timed out", f"{len(DECLARED) + 2} agents")
+    run = demo.runs("broken")[0]["id"]
+    has("the run is shown", demo.type(f"rota show {run[:8]}"), run, "failed exit 3")
+    said = demo.type(f"rota logs {run[:8]}", only=["rota-broken", "rotad"])
+    has("the log has the agent's output", said, "working for 0.1 s, then exit 3")
+    shown = demo.json("show broken")
+    same("the schedule shown", "*:*:0/5", shown["declaration"]["schedule"][0]["calendar"])
+    demo.type("rota show nightly")
+    return "list, show, logs, runs agree with what happened"
+
+
+def pause(demo: Demo) -> str:
+    demo.type("rota pause heartbeat --why 'it is late'", user="bob")
+    time.sleep(0.5)
+    before = demo.account("heartbeat")
+    demo.type("rota show heartbeat", only=["Paused", "Next"])
+    time.sleep(4)
+    same("runs of a paused agent in 4 s", before, demo.account("heartbeat"))
+    demo.type("rota resume heartbeat")
+    demo.until(lambda: len(demo.account("heartbeat")) > len(before), "heartbeat to go on")
+    return "no run in 4 s of pause, then it goes on"
+
+
+def kill(demo: Demo) -> str:
+    for moment in ("in the middle of a run", "in the moment the run ends"):
+        tell(f"kill -9 {moment}:")
+        run = demo.start("long-job")
+        if moment.endswith("ends"):
+            demo.until(lambda run=run: demo.account("long-job")[run] == 0, "the run to end")  # type: ignore[misc]
+        before = demo.ask("systemctl show -P MainPID rotad")
+        demo.type("kill -9 $(systemctl show -P MainPID rotad)")
+        if moment.endswith("run"):
+            same("the run goes on", "active", demo.ask("systemctl is-active rota-long-job"))
+        demo.machine.wait_for("systemctl is-active rotad")
+        holds("rotad is a new process", before != demo.ask("systemctl show -P MainPID rotad"), before)
+        row = demo.over("long-job", run)
+        same("the run", ("succeeded", "root"), (row["state"], row["requested_by"]))
+        holds("its length is right", 3.9 < (row["ended"] - row["started"]) / 1e6 < 5.5, row)
+    demo.type("rota runs long-job")
+    return "2 kills, both runs recorded once and right"
+
+
+def absent(demo: Demo) -> str:
+    tell("Without rotad the timers fire all the same:")
+    demo.type("systemctl stop rotad; rota list", only=["AGENT", "rotad", "heartbeat", "broken"])
+    begun = len(demo.account("heartbeat"))
+    demo.until(lambda: len(demo.account("heartbeat")) >= begun + 2, "two heartbeats without rotad")
+    missed = list(demo.account("heartbeat"))[begun : begun + 2]
+    same("rotad", "inactive", demo.ask("systemctl is-active rotad || true"))
+    demo.type("systemctl start rotad; rota runs heartbeat --lines 3")
+    for run in missed:
+        same("a run without rotad", "succeeded", demo.over("heartbeat", run)["state"])
+    return f"{len(missed)} runs without rotad, recorded later"
+
+
+def reschedule(demo: Demo) -> str:
+    tell("nightly gets a slot that has passed two seconds ago; it must wait for tomorrow:")
+    before = demo.account("nightly")
+    slot = demo.ask("date -d '-2 seconds' +%T")
+    demo.edit("nightly", '{ cron = "0 3 * * MON", timezone = "Europe/Rome" }', f'{{ calendar = "{slot}" }}')
+    demo.type("rota plan", only=[r"^\S*(---|\+\+\+|[-+]On|@@)", "Agents:"])
+    demo.type("rota apply")
+    time.sleep(2)
+    same("runs of nightly since", before, demo.account("nightly"))
+    elapse = int(demo.ask("date -d @$(systemctl show -P NextElapseUSecRealtime rota-nightly.timer "
+                          "| xargs -I. date -d . +%s) +%s"))
+    wait = elapse - int(demo.ask("date +%s"))
+    holds("the next slot is tomorrow's", 86_000 < wait < 86_400, f"in {wait} s")
+    return "not fired, next slot in a day"
+
+
+def remove(demo: Demo) -> str:
+    run = demo.start("long-job")
+    demo.type(f"rm {AGENTS}/long-job.toml; rota apply")
+    same("its unit", "", demo.ask(f"ls {UNITS}/rota-long-job.* 2>/dev/null || true"))
+    same("its run goes on", "active", demo.ask("systemctl is-active rota-long-job"))
+    same("the agent's own account", None, demo.account("long-job")[run])
+    row = demo.over("long-job", run)
+    same("the run", ("succeeded", 0), (row["state"], demo.account("long-job")[run]))
+    demo.type("rota runs long-job --lines 1")
+    return "its last run went on to the end, recorded"
+
+
+def accounts(demo: Demo) -> str:
+    tell("Every agent here notes its own runs in a file. With all of them paused, rota's rows must be the same:")
+    for agent in ("heartbeat", "broken"):
+        demo.machine.run(["rota", "pause", agent])
+    quiet = "! systemctl is-active --quiet " + " ".join(f"rota-{name}.service" for name in DECLARED)
+    demo.machine.wait_for(quiet)
+    states = {0: ("succeeded", None), None: ("timed-out", None)}
+    total = 0
+    for agent in DECLARED:
+        noted = demo.account(agent)
+        demo.until(lambda agent=agent: all(r["archived"] for r in demo.runs(agent)), agent)  # type: ignore[misc]
+        rows = demo.runs(agent)
+        seen = sorted((row["id"], row["state"], row.get("status") or None) for row in rows)
+        wanted = sorted((run, *states.get(code, ("failed", code))) for run, code in noted.items())
+        same(f"rows of {agent}, each run once", wanted, seen)
+        words = ", ".join(sorted({row["state"] for row in rows}))
+        print(f"  {agent:<12} {len(noted):>3} noted {len(rows):>3} recorded   {words}")
+        total += len(rows)
+    return f"{total} runs noted by agents, {total} recorded"
+
+
+STEPS: tuple[tuple[str, Callable[[Demo], str]], ...] = (
+    ("Install", install),
+    ("Check declarations", check),
+    ("Plan", plan),
+    ("Apply", apply),
+    ("Timers fire", fire),
+    ("Results of runs", results),
+    ("Break out of the sandbox", escape),
+    ("Bundled agents", bundled),
+    ("Look", look),
+    ("Pause and resume", pause),
+    ("kill -9 rotad", kill),
+    ("rotad stopped", absent),
+    ("Edit a schedule", reschedule),
+    ("Remove while it runs", remove),
+    ("Compare the accounts", accounts),
+)
+
+
+def remains(machine: Machine) -> list[str]:
+    """Return what a closed machine left on the host."""
+    found = [str(path) for path in (MACHINES / machine.name, *cgroup.groups(machine.name)) if path.exists()]
+    mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    found += [line for line in mounts if machine.name in line]
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if machine.name.encode() in path.read_bytes():
+                found.append(str(path.parent))
+        except OSError:
+            continue
+    return found
+
+
+def perform(done: list[tuple[str, float, str]]) -> None:
+    """Boot, and make every step, adding it to `done`."""
+    started = time.monotonic()
+    machine = Machine()
+    with machine:
+        done.append(("Boot", time.monotonic() - started, machine.ask_version()))
+    same("left on the host", [], remains(machine))
+
+
+def main() -> int:
+    """Show rota at work; return 0 if every check held."""
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
