@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
 
 import shtab
+from tables import options, positionals, takes_value, verbs
 
 from rota import cli
 
@@ -113,29 +113,6 @@ _COMPLETE = {
 }
 
 
-def verbs(parser: argparse.ArgumentParser) -> dict[str, tuple[str, argparse.ArgumentParser]]:
-    """Return what each verb of a parser is about, and its own parser."""
-    found = next(item for item in parser._actions if isinstance(item, argparse._SubParsersAction))
-    about = {item.dest: item.help or "" for item in found._choices_actions}
-    return {name: (about[name], item) for name, item in found.choices.items()}
-
-
-def options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """Yield the options of a parser."""
-    return (item for item in parser._actions if item.option_strings)
-
-
-def positionals(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """Yield the arguments of a parser that are not options, without its verbs."""
-    found = (item for item in parser._actions if not item.option_strings)
-    return (item for item in found if not isinstance(item, argparse._SubParsersAction))
-
-
-def takes_value(action: argparse.Action) -> bool:
-    """Tell whether an option is followed by a value."""
-    return bool(action.option_strings) and action.nargs != 0
-
-
 def _annotated() -> argparse.ArgumentParser:
     """Return rota's parser with what completes each argument, where shtab looks for it."""
     parser = cli.parser()
@@ -169,8 +146,9 @@ def _fish_quote(text: str) -> str:
 
 def _fish_option(action: argparse.Action, condition: str) -> str:
     words = ["complete -c rota", *([f"-n {_fish_quote(condition)}"] if condition else [])]
-    for name in action.option_strings:
-        words.append(f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}")
+    words += [
+        f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in action.option_strings
+    ]
     if takes_value(action):
         folder, file = ("output", "unit_dir"), ("config",)
         words.append("-r" + (" -F" if action.dest in file else ""))
@@ -184,7 +162,9 @@ def _fish_argument(action: argparse.Action, condition: str) -> str:
 
 
 def _names_with_value(parsers: list[argparse.ArgumentParser]) -> str:
-    found = {name for one in parsers for item in options(one) if takes_value(item) for name in item.option_strings}
+    found = {
+        name for one in parsers for item in options(one) if takes_value(item) for name in item.option_strings
+    }
     return " ".join(sorted(found))
 
 

@@ -108,7 +108,9 @@ def _roff_row(columns: Sequence[str], row: Sequence[str]) -> str:
     term, about, *more = row
     term = term if "`" in term else f"`{term}`"
     extras = [
-        f"{title[0].upper()}{title[1:]}: {cell}." for title, cell in zip(columns[2:], more, strict=True) if cell
+        f"{title[0].upper()}{title[1:]}: {cell}."
+        for title, cell in zip(columns[2:], more, strict=True)
+        if cell
     ]
     about = " ".join((about, *extras)).strip()
     return f".TP\n{_prose(term)}\n{_prose(about)}"

@@ -11,11 +11,10 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, get_args, get_origin, get_type_hints
 
-from completions import options, positionals, takes_value, verbs
-from pydantic import BaseModel
+from pydantic import BaseModel, StrictBool, StrictInt
 from pydantic.fields import FieldInfo
 from render import Table, Text
 
@@ -38,7 +37,7 @@ _TYPES: Sequence[tuple[Any, str, str]] = (
     (
         model.Network,
         "address",
-        "addresses, prefixes, and the words `any`, `localhost`, `link-local`, `multicast`",
+        "addresses and prefixes, or `any`, `localhost`, `link-local`, `multicast`",
     ),
     (model.TimeZone, "time zone", ""),
     (model.Moment, "date and time", ""),
@@ -48,8 +47,8 @@ _TYPES: Sequence[tuple[Any, str, str]] = (
     (model.CredentialName, "name", "names"),
     (model.UnitKey, "key", "keys"),
     (model.AgentName, "name", "names"),
-    (model.StrictBool, "boolean", ""),
-    (model.StrictInt, "whole number", ""),
+    (StrictBool, "boolean", ""),
+    (StrictInt, "whole number", ""),
 )
 
 
@@ -60,26 +59,41 @@ def _words(kind: Any, *, many: bool = False) -> str:
             if many and not several:
                 raise LookupError(f"docs/tables.py: no plural for {one}")
             return several if many else one
-    arguments = [item for item in get_args(kind) if item not in (type(None), Ellipsis)]
-    match get_origin(kind):
-        case typing.Annotated:
-            return f"{_words(arguments[0])[8:].rstrip('s')}, or a list" if _wraps(kind) else _words(arguments[0])
-        case types.UnionType | Union:
-            return " or ".join(dict.fromkeys(_words(item) for item in arguments))
-        case typing.Literal:
-            return ", ".join(f"`{item}`" for item in arguments[:-1]) + f" or `{arguments[-1]}`"
-    if get_origin(kind) is tuple:
-        return f"list of {_words(arguments[0], many=True)}"
-    if isinstance(get_origin(kind), type) and issubclass(get_origin(kind), Mapping):
-        return f"table: {_words(arguments[0])} = {_words(arguments[1])}"
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return "tables" if many else "table"
-    raise LookupError(f"docs/tables.py: no words for the type {kind}")
+    origin = get_origin(kind)
+    found = [item for item in get_args(kind) if item not in (type(None), Ellipsis)]
+    if origin not in _GENERIC:
+        raise LookupError(f"docs/tables.py: no words for the type {kind}")
+    return _GENERIC[origin](found)
 
 
-def _wraps(kind: Any) -> bool:
+def _annotated(found: Sequence[Any]) -> str:
+    return f"{'table or ' if _wraps(found[1:]) else ''}{_words(found[0])}"
+
+
+def _union(found: Sequence[Any]) -> str:
+    return " or ".join(dict.fromkeys(map(_words, found)))
+
+
+_GENERIC: Mapping[Any, Callable[[Sequence[Any]], str]] = {
+    typing.Annotated: _annotated,
+    typing.Union: _union,
+    types.UnionType: _union,
+    typing.Literal: lambda found: ", ".join(f"`{item}`" for item in found[:-1]) + f" or `{found[-1]}`",
+    tuple: lambda found: f"list of {_words(found[0], many=True)}",
+    Mapping: lambda found: f"table: {_words(found[0])} = {_words(found[1])}",
+}
+
+
+def _wraps(metadata: Sequence[Any]) -> bool:
     """Tell whether a list of one may be written without its brackets."""
-    return any(getattr(item, "func", None) is model._one_or_many for item in kind.__metadata__)
+    return any(getattr(item, "func", None) is model._one_or_many for item in metadata)
+
+
+def sentence(text: str) -> str:
+    """Return text with a capital, unless it begins with a name that has none."""
+    return text if text.startswith(("rota", "systemd", "true:", "false:", "once:")) else text[:1].upper() + text[1:]
 
 
 def toml(value: object) -> str:
@@ -100,7 +114,9 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.default
-    return "" if value is None or value in ((), {}, "") or isinstance(value, BaseModel) else f"`{toml(value)}`"
+    return (
+        "" if value is None or value in ((), {}, "") or isinstance(value, BaseModel) else f"`{toml(value)}`"
+    )
 
 
 def _later(field: FieldInfo) -> bool:
@@ -133,7 +149,7 @@ def keys(record: Record) -> Table:
 def later(*records: tuple[str, Record]) -> Table:
     """Return the keys of records that are refused as not available yet, each with its path."""
     rows = [
-        (f"`{path}{name}`", (field.description or "").removesuffix(" (not available in this version)"))
+        (f"`{path}{name}`", sentence((field.description or "").removesuffix(" (not available in this version)")))
         for path, record in records
         for name, field in record.model_fields.items()
         if _later(field)
@@ -143,7 +159,9 @@ def later(*records: tuple[str, Record]) -> Table:
 
 def refused() -> Table:
     """Return the [Service] keys that sandbox.unit may not set."""
-    rows = [(f"`{key}`", reason[0].upper() + reason[1:] + ".") for key, reason in sorted(rules._OWNED.items())]
+    rows = [
+        (f"`{key}`", sentence(reason) + ".") for key, reason in sorted(rules._OWNED.items())
+    ]
     return Table(("Key", "Why not, or what instead"), rows)
 
 
@@ -151,6 +169,29 @@ def weights() -> Table:
     """Return priorities with their weights."""
     rows = [(f"`{name}`", str(weight)) for name, weight in units.WEIGHTS.items()]
     return Table(("Priority", "CPUWeight= and IOWeight="), rows)
+
+
+def verbs(parser: argparse.ArgumentParser) -> dict[str, tuple[str, argparse.ArgumentParser]]:
+    """Return what each verb of a parser is about, and its own parser."""
+    found = next(item for item in parser._actions if isinstance(item, argparse._SubParsersAction))
+    about = {item.dest: item.help or "" for item in found._choices_actions}
+    return {name: (about[name], item) for name, item in found.choices.items()}
+
+
+def options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """Yield the options of a parser."""
+    return (item for item in parser._actions if item.option_strings)
+
+
+def positionals(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """Yield the arguments of a parser that are not options, without its verbs."""
+    found = (item for item in parser._actions if not item.option_strings)
+    return (item for item in found if not isinstance(item, argparse._SubParsersAction))
+
+
+def takes_value(action: argparse.Action) -> bool:
+    """Tell whether an option is followed by a value."""
+    return bool(action.option_strings) and action.nargs != 0
 
 
 def usage(parser: argparse.ArgumentParser, common: set[str] | None = None) -> str:
@@ -177,7 +218,7 @@ def option_rows(parser: argparse.ArgumentParser, common: set[str] | None = None)
         name = item.metavar or "|".join(map(str, item.choices or ()))
         term = ", ".join(f"`{one}{value}`" for one in item.option_strings) or f"`{name}`"
         about = item.help or ""
-        yield term, about[0].upper() + about[1:] + "."
+        yield term, sentence(about) + "."
 
 
 def common_options(parser: argparse.ArgumentParser) -> set[str]:
@@ -212,9 +253,14 @@ def all_verbs(notes: Mapping[str, str]) -> list[Verb]:
     for name, (about, one) in table.items():
         rows = list(option_rows(one, common))
         written = " ".join(filter(None, ("rota", name, usage(one, common))))
-        first = Text(about[0].upper() + about[1:] + ".")
+        first = Text(sentence(about) + ".")
         found.append(
-            Verb(name, written, (first, *((Text(notes[name]),) if notes[name] else ())), Table(("Option", "Meaning"), rows))
+            Verb(
+                name,
+                written,
+                (first, *((Text(notes[name]),) if notes[name] else ())),
+                Table(("Option", "Meaning"), rows),
+            )
         )
     return found
 
@@ -229,7 +275,9 @@ def sets_variables() -> set[str]:
     agent = model.Agent(command=("true",), schedule=(model.Schedule(every="1h"),))
     made = units.agent_units(model.Declaration("name", agent, "/name.toml"), {}, units.Context())
     text = made[0].text or ""
-    return {word for line in re.findall(r"^Environment=(.*)$", text, re.M) for word in re.findall(r"(\w+)=", line)}
+    return {
+        word for line in re.findall(r"^Environment=(.*)$", text, re.M) for word in re.findall(r"(\w+)=", line)
+    }
 
 
 def environment(rows: Sequence[tuple[str, str]]) -> Table:
@@ -248,10 +296,12 @@ def run_fields() -> Table:
     hints = get_type_hints(events.Run)
     rows = []
     for field in dataclasses.fields(events.Run):
-        kind = next(item for item in (get_args(hints[field.name]) or (hints[field.name],)) if item is not type(None))
+        kind = next(
+            item for item in (get_args(hints[field.name]) or (hints[field.name],)) if item is not type(None)
+        )
         about = " ".join(found[field.name].split())
         about = "see below." if about == "see the module." else about
-        rows.append((f"`{field.name}`", about[0].upper() + about[1:], {str: "s", int: "x", bool: "b"}[kind]))
+        rows.append((f"`{field.name}`", sentence(about), {str: "`s`", int: "`x`", bool: "`b`"}[kind]))
     return Table(("Field", "What it says", "type"), rows)
 
 

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
-from xml.sax.saxutils import quoteattr
 
 from dbus_next.aio.message_bus import MessageBus
 from dbus_next.constants import MessageFlag, MessageType
@@ -21,19 +20,10 @@ from dbus_next.signature import Variant
 from rota import __version__
 from rota.errors import Exit, RotaError
 from rota.events import Run
-from rota.names import AGENT_INTERFACE, AGENT_PATH, BUS_NAME, MANAGER_INTERFACE, MANAGER_PATH
+from rota.names import AGENT_INTERFACE, AGENT_PATH, ERRORS, MANAGER_INTERFACE, MANAGER_PATH
 from rota.systemd import escape
 
 log = logging.getLogger("rotad")
-
-ERRORS: Mapping[Exit, str] = {
-    Exit.FAILED: f"{BUS_NAME}.Error.Failed",
-    Exit.USAGE: "org.freedesktop.DBus.Error.InvalidArgs",
-    Exit.NOT_FOUND: f"{BUS_NAME}.Error.NotFound",
-    Exit.UNREACHABLE: f"{BUS_NAME}.Error.Unreachable",
-    Exit.NOT_AUTHORISED: "org.freedesktop.DBus.Error.AccessDenied",
-}
-"""D-Bus error names by the exit code `rota` gives for them."""
 
 MAX_RUNS = 10_000
 """A reply lists no more runs than this, whatever was asked for."""
@@ -216,7 +206,7 @@ def _interface_xml(name: str) -> str:
     def argument(item: tuple[str, str], way: str) -> str:
         return f'<arg name="{item[0]}" type="{item[1]}"{way}/>'
 
-    parts = [f"<interface name={quoteattr(name)}>"]
+    parts = [f'<interface name="{name}">']
     for member, method in INTERFACES[name].items():
         parts.append(f'<method name="{member}">')
         parts += [argument(item, ' direction="in"') for item in method.arguments]
@@ -349,5 +339,5 @@ class Exported:
             body = _STANDARD_XML + _interface_xml(AGENT_INTERFACE)
         elif MANAGER_PATH.startswith(path.rstrip("/") + "/"):
             children = [MANAGER_PATH[len(path.rstrip("/")) + 1 :].split("/")[0]]
-        nodes = "".join(f"<node name={quoteattr(child)}/>" for child in children)
+        nodes = "".join(f'<node name="{child}"/>' for child in children)
         return Message.new_method_return(message, "s", [f"<node>{body}{nodes}</node>"])

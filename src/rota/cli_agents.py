@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+# isort: off
+import rota.lean  # noqa: F401  (before what it keeps out)
+# isort: on
+
 import argparse
 import asyncio
 import json
@@ -95,7 +99,7 @@ def _last(agent: Table, present: int) -> list[Cell]:
     if run is None:
         return [("-", "")]
     text, style = output.word(run["state"])
-    detail = output.why(run) or output.took(run)
+    detail = "" if run["state"] == "unknown" else output.why(run) or output.took(run)
     return [(f"{text:<9} ", style), (f"{output.ago(run['started'], present)}  {detail}".rstrip(), "")]
 
 

@@ -11,9 +11,8 @@ from dbus_next.aio.message_bus import MessageBus
 from dbus_next.constants import MessageFlag, MessageType
 from dbus_next.message import Message
 
-from rota.bus import ERRORS
 from rota.errors import Exit, RotaError
-from rota.names import BUS_NAME, MANAGER_INTERFACE, MANAGER_PATH
+from rota.names import BUS_NAME, ERRORS, MANAGER_INTERFACE, MANAGER_PATH
 from rota.systemd import CallError, call, connect, plain
 
 _EXITS = {name: code for code, name in ERRORS.items()}

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+# isort: off
+import rota.lean  # noqa: F401  (before what it keeps out)
+# isort: on
+
 import argparse
 import asyncio
 import contextlib
@@ -74,6 +78,7 @@ class Daemon:
             self._recorder,
             boots=lambda name: name in self._agents and self._agents[name].at_boot,
             moved=lambda name: self._next.pop(name, None),
+            user=self._user,
         )
         await self._systemd.follow(self._observer.on_change, self._rescan.set)
         await self._scan()

@@ -166,7 +166,7 @@ def write_directory(files: Files, output: Path) -> None:
     Raises:
         RotaError: the directory holds something rota did not write, or cannot be written.
     """
-    output = output.absolute()
+    output = output.resolve()
     try:
         if output.exists():
             _only_ours(output)
@@ -272,7 +272,8 @@ def compare(files: Files, directory: Path) -> Plan:
     found = [*directory.glob("rota-*.*"), directory / "rota.slice", directory / link]
     for path in found:
         if is_ours(path):
-            before[str(path.relative_to(directory))] = "" if path.is_symlink() else path.read_text()
+            text = "" if path.is_symlink() else path.read_text("utf-8", "replace")
+            before[str(path.relative_to(directory))] = text
     foreign = tuple(
         sorted(name for name in files if name not in before and os.path.lexists(directory / name))
     )

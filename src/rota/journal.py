@@ -7,7 +7,6 @@ journald's. And rota's, believed only from rotad, for what systemd does not say.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -17,7 +16,7 @@ from typing import Any
 from systemd import journal
 
 from rota.events import KINDS, Event
-from rota.names import agent_of
+from rota.names import agent_of, service_of
 
 Fields = Mapping[str, bytes]
 
@@ -77,6 +76,8 @@ _MESSAGES: Mapping[str, tuple[str, _Read]] = {
 
 def _identity(cursor: str) -> str:
     """Return 32 hex digits for an entry about a start that systemd gave no invocation id."""
+    import hashlib  # noqa: PLC0415  (OpenSSL, for the rare entry that needs it)
+
     return hashlib.sha256(cursor.encode()).hexdigest()[:32]
 
 
@@ -189,9 +190,12 @@ def record(event: str, agent: str, run: str, message: str, data: Mapping[str, An
 
 def matches(*, agent: str | None = None, run: str | None = None, user: bool = False) -> list[str]:
     """Return journalctl(1) matches for all that an agent or one run of it logged, and systemd about it."""
-    prefix = "USER_" if user else ""
     if run is not None:
-        return [f"_SYSTEMD_INVOCATION_ID={run}", "+", f"{prefix}INVOCATION_ID={run}"]
+        return [f"_SYSTEMD_INVOCATION_ID={run}", "+", f"{'USER_' if user else ''}INVOCATION_ID={run}"]
+    if user:
+        # journald knows LogExtraFields= of the system manager's units only.
+        unit = service_of(agent or "")
+        return [f"_SYSTEMD_USER_UNIT={unit}", "+", f"USER_UNIT={unit}"]
     return [f"ROTA_AGENT={agent}"]
 
 

@@ -28,9 +28,13 @@ _TYPES: Mapping[str, str] = {
     "model_type": "a table",
     "model_attributes_type": "a table",
 }
+_IDENTIFIER = "must be letters, digits and"
 _PATTERNS: Mapping[str, str] = {
     names.AGENT_NAME: "must be a name: lower-case letters, digits and -, 63 characters at most",
     r"[a-z0-9][a-z0-9-]*": "must be lower-case letters, digits and -",
+    r"[A-Za-z_][A-Za-z0-9_.-]{0,30}": f"{_IDENTIFIER} _ . -, beginning with a letter or _, 31 at most",
+    r"[A-Za-z_][A-Za-z0-9_]*": f"{_IDENTIFIER} _, not beginning with a digit",
+    r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,254}": f"{_IDENTIFIER} _ . -, not beginning with a dot, 255 at most",
     r"(X-)?[A-Z][A-Za-z0-9]*": "is not the name of a [Service] key; systemd's begin with a capital",
 }
 
@@ -58,7 +62,18 @@ class Loaded:
     def problem(self, name: str, key: str, message: str, value: str = "") -> Problem:
         """Return a mistake in an agent's declaration that was found after loading."""
         file, prefix = self.places[name]
-        return Problem(file, f"{prefix}.{key}" if prefix else key, message, value)
+        return _printable(Problem(file, f"{prefix}.{key}" if prefix else key, message, value))
+
+
+def _printable(problem: Problem) -> Problem:
+    """Return a problem that is safe to show: one line, nothing that a terminal takes for a command."""
+    return Problem(*map(_escaped, (problem.file, problem.key, problem.message, problem.value)))
+
+
+def _escaped(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _children(model: type[BaseModel], key: str) -> type[BaseModel] | None:
@@ -72,21 +87,22 @@ def _children(model: type[BaseModel], key: str) -> type[BaseModel] | None:
     return getattr(module, found[0]) if found else None
 
 
-def _key_path(loc: Sequence[int | str], raw: object) -> tuple[str, object]:
+def _key_path(loc: Sequence[int | str], raw: object, *, missing: bool) -> tuple[str, object]:
     """Turn pydantic's location into the path as written, and the value there.
 
     pydantic adds the branches of unions and the index of a schedule that was not written as a list.
     """
-    path, value = "", raw
+    path = ""
+    value: object = raw
     for index, part in enumerate(loc):
         if part == "[key]":
-            continue
-        if isinstance(value, dict) and part in value:
+            value = ""  # what is wrong is the key, which the path ends in
+        elif isinstance(value, dict) and part in value:
             path, value = f"{path}.{part}" if path else str(part), value[part]
         elif isinstance(value, list) and isinstance(part, int) and part < len(value):
             path, value = f"{path}[{part}]", value[part]
-        elif isinstance(value, dict) and isinstance(part, str) and index == len(loc) - 1:
-            path = f"{path}.{part}" if path else part
+        elif missing and index == len(loc) - 1:
+            path = f"{path}.{part}" if path else str(part)
     return path, value
 
 
@@ -99,7 +115,9 @@ def _unknown_key(model: type[BaseModel], loc: Sequence[int | str]) -> str:
 
 def _literal(error: Mapping[str, Any]) -> str:
     choices = re.findall(r"'(\w+)'", error["ctx"]["expected"])
-    return f"must be one of {', '.join(choices)}{nearest(str(error.get('input')), choices)}"
+    word = error["input"]
+    hint = nearest(word, choices) if isinstance(word, str) else ""
+    return f"must be one of {', '.join(choices)}{hint}"
 
 
 _MESSAGES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
@@ -107,6 +125,7 @@ _MESSAGES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "literal_error": _literal,
     "string_pattern_mismatch": lambda error: _PATTERNS[error["ctx"]["pattern"].strip("^$")],
     "greater_than_equal": lambda error: f"must be at least {error['ctx']['ge']}",
+    "less_than_equal": lambda error: f"must be at most {error['ctx']['le']}",
     "value_error": lambda error: str(error["ctx"]["error"]),
 }
 
@@ -124,7 +143,7 @@ def _quoted(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
-        return str(value)
+        return str(value) if abs(value) < 10**18 else ""
     return value if isinstance(value, str) and "\n" not in value and len(value) <= 80 else ""
 
 
@@ -132,7 +151,7 @@ def _explain(failed: ValidationError, model: type[BaseModel], raw: object) -> It
     """Turn pydantic's errors into ours; the branches of a union become one."""
     by_key: dict[str, list[tuple[str, str, object]]] = {}
     for error in failed.errors(include_url=False):
-        key, value = _key_path(error["loc"], raw)
+        key, value = _key_path(error["loc"], raw, missing=error["type"] == "missing")
         by_key.setdefault(key, []).append((error["type"], _message(error, model), value))
     for key, found in by_key.items():
         if isinstance(found[0][2], list) and any(other.startswith(f"{key}[") for other in by_key):
@@ -163,6 +182,13 @@ def _unavailable(record: BaseModel, path: str = "") -> Iterator[rules.Breach]:
                     yield from _unavailable(item, f"{key}.")
 
 
+def _json(text: str) -> Any:
+    raw = json.loads(text)
+    if "\\ud" in text.lower():
+        json.dumps(raw, ensure_ascii=False).encode()  # ValueError for half a surrogate pair: no file takes it
+    return raw
+
+
 class _Reader:
     """Collects declarations and problems over several files."""
 
@@ -170,6 +196,7 @@ class _Reader:
         self.problems: list[Problem] = []
         self.declarations: dict[str, Declaration] = {}
         self.settings = Settings()
+        self.settled = True
         self.declared = 0
         self.places: dict[str, tuple[str, str]] = {}
 
@@ -189,7 +216,8 @@ class _Reader:
         except RecursionError:
             self.problems.append(Problem(file, "", "is nested too deeply"))
         except ValueError as error:  # tomllib's and json's errors are both
-            self.problems.append(Problem(file, "", f"not valid {path.suffix[1:].upper()}: {error}"))
+            kind = "JSON" if parser is _json else "TOML"
+            self.problems.append(Problem(file, "", f"not valid {kind}: {error}"))
         else:
             if isinstance(raw, dict):
                 return raw
@@ -230,11 +258,14 @@ class _Reader:
             settings = Settings.model_validate(raw)
         except ValidationError as failed:
             self.report(file, "", _explain(failed, Settings, raw))
+            self.settled = False
         else:
             self.report(file, "", _unavailable(settings))
             self.settings = settings
 
     def check_runners(self, settings_file: str) -> None:
+        if not self.settled:
+            return  # the settings' own mistakes come first
         known = self.settings.runners
         for name, declaration in self.declarations.items():
             runner = declaration.agent.runner
@@ -256,16 +287,18 @@ class _Reader:
             path = rota_agents.declaration(name)
             base = self.parse(path, f"bundled {name}", tomllib.loads) or {}
             own, source, own_file = raw.get(name, ({}, path, f"bundled {name}"))
-            raw[name] = ({**base, **own}, source, own_file)
+            raw[name] = ({**base, **own} if isinstance(own, dict) else own, source, own_file)
 
 
 def _load_directory(reader: _Reader, directory: Path) -> None:
     settings_file = directory / "rota.toml"
-    if (
-        settings_file.exists()
-        and (raw := reader.parse(settings_file, "rota.toml", tomllib.loads)) is not None
-    ):
-        reader.shared(raw, "rota.toml")
+    if settings_file.exists():
+        raw = reader.parse(settings_file, "rota.toml", tomllib.loads)
+        if raw is None:
+            reader.declared += 1
+            reader.settled = False
+        else:
+            reader.shared(raw, "rota.toml")
     found: dict[str, tuple[dict[str, Any], Path, str]] = {}
     folder = directory / "agents.d"
     for path in sorted(folder.glob("*.toml")) if folder.is_dir() else ():
@@ -282,7 +315,7 @@ def _load_directory(reader: _Reader, directory: Path) -> None:
 
 
 def _load_json(reader: _Reader, path: Path) -> None:
-    raw = reader.parse(path, path.name, json.loads)
+    raw = reader.parse(path, path.name, _json)
     if raw is None:
         reader.declared += 1
         return
@@ -312,6 +345,13 @@ def load(config: Path) -> Loaded:
             "Declarations are read from DIR/agents.d/NAME.toml; see rota(1) for --config.",
             Exit.USAGE,
         )
+    if not str(config).isprintable():
+        # It becomes part of unit files, as text.
+        raise RotaError(
+            f"{_escaped(str(config))}: the name has characters that are not printable",
+            "Name the directory differently.",
+            Exit.USAGE,
+        )
     reader = _Reader()
     if config.is_dir():
         _load_directory(reader, config)
@@ -320,7 +360,7 @@ def load(config: Path) -> Loaded:
     return Loaded(
         declarations=tuple(reader.declarations.values()),
         settings=reader.settings,
-        problems=tuple(reader.problems),
+        problems=tuple(map(_printable, reader.problems)),
         declared=reader.declared,
         origin=str(config),
         places=reader.places,

@@ -104,10 +104,7 @@ def _no_nul(text: str) -> str:
 
 def _point_in_time(value: object) -> object:
     """TOML has date-times of its own: an offset becomes UTC, a local one stays local."""
-    if not isinstance(value, datetime):
-        return value
-    aware = value.tzinfo is not None
-    return value.isoformat() if aware else value.strftime("%Y-%m-%d %H:%M:%S")
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def _once(text: str) -> str:
@@ -116,8 +113,8 @@ def _once(text: str) -> str:
         parsed = datetime.fromisoformat(stamp)
     except ValueError:
         raise ValueError('not a date and time; write for example "2027-01-31 09:00"') from None
-    if parsed.year < 1970:
-        raise ValueError("is before 1970, where time begins for systemd")
+    if not 1970 <= parsed.year < 2200:
+        raise ValueError("must be from 1970 to 2199, the years that systemd knows")
     if parsed.tzinfo is not None:
         return parsed.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return parsed.strftime("%Y-%m-%d %H:%M:%S") + (" UTC" if stamp != text else "")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from rota.errors import Exit
+
 AGENT_NAME = r"[a-z0-9][a-z0-9-]{0,62}"
 PREFIX = "rota-"
 
@@ -11,6 +15,15 @@ AGENT_PATH = "/org/rota1/agent/"
 MANAGER_INTERFACE = "org.rota1.Manager"
 AGENT_INTERFACE = "org.rota1.Agent"
 POLKIT_ACTION = "org.rota1.manage-agents"
+
+ERRORS: Mapping[Exit, str] = {
+    Exit.FAILED: f"{BUS_NAME}.Error.Failed",
+    Exit.USAGE: "org.freedesktop.DBus.Error.InvalidArgs",
+    Exit.NOT_FOUND: f"{BUS_NAME}.Error.NotFound",
+    Exit.UNREACHABLE: f"{BUS_NAME}.Error.Unreachable",
+    Exit.NOT_AUTHORISED: "org.freedesktop.DBus.Error.AccessDenied",
+}
+"""D-Bus error names by the exit code `rota` gives for them."""
 
 CONFIG_DIR = "/etc/rota"
 SYSTEM_UNIT_DIR = "/etc/systemd/system"

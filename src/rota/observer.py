@@ -65,6 +65,7 @@ class Observer:
         *,
         boots: Callable[[str], bool],
         moved: Callable[[str], object],
+        user: bool,
     ) -> None:
         """Begin with nothing; see `start`.
 
@@ -73,7 +74,9 @@ class Observer:
             recorder: where runs are recorded.
             boots: whether an agent is started by boot, and by nothing but a timer.
             moved: hears of an agent whose timer or state may have changed.
+            user: the manager is a user's.
         """
+        self._user = user
         self._systemd = systemd
         self._recorder = recorder
         self._boots = boots
@@ -179,22 +182,29 @@ class Observer:
     async def _ended(self, unit: str) -> None:
         run = self._live.pop(unit, None)
         if run is not None:
+            agent = agent_of(unit) or ""
             measured = await self._measure(unit, run)
+            self._tell_success(agent, run, measured)
             if await self._recorder.ended(run) is None:
-                self._lose(agent_of(unit) or "", run, "the journal does not say how it ended")
-            self._archive(agent_of(unit) or "", run, measured)
+                self._lose(agent, run, "the journal does not say how it ended")
+            self._archive(agent, run, measured)
         await self._leave(unit)
+
+    def _tell_success(self, agent: str, run: str, measured: Mapping[str, Any]) -> None:
+        """Log that a run succeeded where systemd does not: a user's manager only says so when debugging."""
+        if self._user and measured.get("result") == "success":
+            journal.record("deactivated", agent, run, f"{agent}: run {run[:8]} ended", {})
 
     async def _measure(self, unit: str, run: str) -> dict[str, Any]:
         """Return what a run used, {} if the unit is no longer that run's."""
-        names = (*_MEASURES, "ExecMainCode", "ExecMainStatus")
+        names = (*_MEASURES, "ExecMainCode", "ExecMainStatus", "Result")
         values = await asyncio.gather(
             *(self._systemd.unit_property(unit, name, "Service", default=None) for name in names)
         )
         if await self.invocation(unit) != run:
             return {}
         found = dict(zip(names, values, strict=True))
-        data: dict[str, Any] = {}
+        data: dict[str, Any] = {"result": found["Result"]}
         for name, (key, divisor) in _MEASURES.items():
             if found[name] is not None and found[name] != _UNSET:
                 data[key] = found[name] // divisor
@@ -204,7 +214,7 @@ class Observer:
 
     def _archive(self, agent: str, run: str, measured: Mapping[str, Any]) -> None:
         known = self._recorder.store.get(run)
-        state = known.state if known else "over"
+        state = known.state if known and known.over else "is over"
         journal.record("archived", agent, run, f"{agent}: run {run[:8]} {state}", measured)
         self._recorder.wake()
 
@@ -238,7 +248,9 @@ class Observer:
             if await self._systemd.unit_property(unit, "ActiveState") in _ENDED:
                 await self._ended(unit)
             return
+        measured = await self._measure(unit, run.id) if loaded else {}
         if not run.over:
+            self._tell_success(run.agent, run.id, measured)
             await asyncio.sleep(1)
             await self._recorder.drain()
             run = self._recorder.store.get(run.id) or run
@@ -247,4 +259,4 @@ class Observer:
             self._lose(run.agent, run.id, reason)
         if loaded and run.trigger is None:
             await self._record_trigger(unit, run.id)
-        self._archive(run.agent, run.id, await self._measure(unit, run.id) if loaded else {})
+        self._archive(run.agent, run.id, measured)

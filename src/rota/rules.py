@@ -37,6 +37,9 @@ _OWNED: Mapping[str, str] = {
     "Slice": "write priority instead",
     "RuntimeMaxSec": "write timeout instead",
     "LogExtraFields": "rota's record of runs depends on it",
+    "LogLevelMax": "it would hide what systemd says of a run, and rota's record depends on that",
+    "SendSIGKILL": "nothing may survive a run",
+    "X-RestartIfChanged": "rota's own",
     "StateDirectory": "every agent has one already, $STATE_DIRECTORY",
     "Environment": "write environment instead",
     "EnvironmentFile": "write environment_files instead",
@@ -51,11 +54,21 @@ _OWNED: Mapping[str, str] = {
 }
 """Keys that [sandbox] unit may not set, with the reason or what to write instead."""
 
-_PROGRAM = re.compile(r"/[^\0-\x1f]*|[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+# systemd takes no others: string_is_safe() in its config_parse_exec().
+_PROGRAM = re.compile(r"/[^\0-\x1f\x7f\"'\\]*(?<!/)|[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
 def _table(value: object) -> Raw:
     return value if isinstance(value, dict) else {}
+
+
+def _program(command: object) -> Iterator[Breach]:
+    if isinstance(command, list):
+        if not command:
+            yield Breach("command", "must not be empty")
+        elif isinstance(command[0], str) and not _PROGRAM.fullmatch(command[0]):
+            told = "must be a program's absolute path without quotes or backslashes, or a name without /"
+            yield Breach("command[0]", told, command[0])
 
 
 def _what_runs(raw: Raw) -> Iterator[Breach]:
@@ -67,12 +80,8 @@ def _what_runs(raw: Raw) -> Iterator[Breach]:
     if prompt is not None and runner is None:
         yield Breach("prompt", "needs a runner; write runner = NAME, declared as [runners.NAME] in rota.toml")
     if runner is not None and prompt is None:
-        yield Breach("runner", "only goes with prompt", str(runner))
-    if isinstance(command, list):
-        if not command:
-            yield Breach("command", "must not be empty")
-        elif isinstance(command[0], str) and not _PROGRAM.fullmatch(command[0]):
-            yield Breach("command[0]", "must be an absolute path, or a program's name without /", command[0])
+        yield Breach("runner", "only goes with prompt", runner if isinstance(runner, str) else "")
+    yield from _program(command)
 
 
 def _span(raw: Raw, key: str) -> int | None:
@@ -109,7 +118,7 @@ def _schedules(raw: Raw) -> Iterator[Breach]:
         path = f"schedule[{index}]" if many else "schedule"
         for key, message, value in _one_schedule(table):
             yield Breach(f"{path}.{key}" if key else path, message, value)
-    jitters = {str(table["jitter"]) for table in tables if "jitter" in table}
+    jitters = {table["jitter"] for table in tables if isinstance(table.get("jitter"), str)}
     if len(jitters) > 1:
         yield Breach("schedule", f"one timer has one jitter, not {' and '.join(sorted(jitters))}")
     kinds = {kind for table in tables for kind in table}
@@ -153,5 +162,8 @@ def breaches(raw: Raw) -> Iterator[Breach]:
 def runner_breaches(raw: Raw) -> Iterator[Breach]:
     """Yield every rule that a runner, as written, breaks."""
     command = raw.get("command")
-    if isinstance(command, list) and not any("{prompt}" in str(word) for word in command):
-        yield Breach("command", "must contain {prompt}, where the agent's prompt goes")
+    yield from _program(command)
+    words = [word for word in command if isinstance(word, str)] if isinstance(command, list) else []
+    if words and not any("{prompt}" in word for word in words[1:]):
+        yield Breach("command", "must contain {prompt} after the program, where the agent's prompt goes")
+    yield from _environment(raw)

@@ -62,7 +62,7 @@ def _under_home(path: str) -> bool:
 def quote(word: str) -> str:
     """Return a word of a list value such as ReadWritePaths=, quoted where systemd.syntax(7) needs it."""
     word = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-    return f'"{word}"' if not word or any(char in word for char in " \t\\\"'") else word
+    return f'"{word}"' if not word or any(char in word for char in " \t\\\"':") else word
 
 
 def _paths(sandbox: Sandbox) -> Keys:

@@ -75,6 +75,12 @@ def arguments(declaration: Declaration, runners: Mapping[str, Runner], context: 
     return [word.replace("{prompt}", agent.prompt or "") for word in runner.command]
 
 
+def _command_line(words: list[str]) -> str:
+    """Return a value of ExecStart=; a program's path knows no $$, so that one with $ needs the : prefix."""
+    literal = "$" in words[0]
+    return ":" * literal + " ".join(quote_argument(word, variables=not literal) for word in words)
+
+
 def _environment(declaration: Declaration, runners: Mapping[str, Runner], context: Context) -> list[str]:
     agent = declaration.agent
     variables: dict[str, str] = {}
@@ -126,7 +132,7 @@ def _service_lines(
     where = _plain(agent.working_directory) if agent.working_directory else f"%S/{directory}"
     lines = [
         ("Type", "exec"),
-        ("ExecStart", " ".join(quote_argument(word, variables=True) for word in words)),
+        ("ExecStart", _command_line(words)),
         ("Slice", f"rota-{agent.priority}.slice"),
         ("RuntimeMaxSec", agent.timeout),
         ("TimeoutStopSec", "30s"),

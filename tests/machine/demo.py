@@ -10,7 +10,8 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ COLUMNS = min(max(shutil.get_terminal_size((80, 24)).columns, 80), 110) if sys.s
 Run = dict[str, Any]
 
 
-class Failed(Exception):
+class FailedError(Exception):
     """A check did not hold."""
 
     def __init__(self, claim: str, expected: object, seen: object) -> None:
@@ -49,19 +50,38 @@ def tell(text: str) -> None:
 
 def same(claim: str, expected: object, seen: object) -> None:
     if expected != seen:
-        raise Failed(claim, expected, seen)
+        raise FailedError(claim, expected, seen)
 
 
 def holds(claim: str, true: object, seen: object) -> None:
     if not true:
-        raise Failed(claim, "that it holds", seen)
+        raise FailedError(claim, "that it holds", seen)
 
 
 def has(claim: str, text: str, *parts: str) -> None:
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
     for part in parts:
-        if part not in plain:
-            raise Failed(claim, f"to read {part!r}", plain)
+        if part not in plain(text):
+            raise FailedError(claim, f"to read {part!r}", plain(text))
+
+
+def plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def matching(*patterns: str) -> Callable[[str], bool]:
+    return lambda line: any(re.search(pattern, line) for pattern in patterns)
+
+
+def section(first: str, after: str) -> Callable[[str], bool]:
+    """Choose the lines from one that matches `first` to the next that matches `after`, without that."""
+    inside = False
+
+    def chosen(line: str) -> bool:
+        nonlocal inside
+        inside = bool(re.search(first, line)) or (inside and not re.search(after, line))
+        return inside
+
+    return chosen
 
 
 class Demo:
@@ -71,7 +91,12 @@ class Demo:
         self.machine = machine
 
     def type(
-        self, command: str, *, status: int = 0, user: str | None = None, only: Sequence[str] = ()
+        self,
+        command: str,
+        *,
+        status: int = 0,
+        user: str | None = None,
+        only: Callable[[str], bool] | None = None,
     ) -> str:
         """Run a command on a terminal of the machine, show it and what it prints while it does.
 
@@ -79,9 +104,9 @@ class Demo:
             command: a line of bash.
             status: the exit status it must have.
             user: who runs it.
-            only: show the lines that match one of these patterns, and count the others.
+            only: which lines to show; the others are counted.
         """
-        print(f"{paint(f'{user or ""}$', 2)} {paint(command, 1)}", flush=True)
+        print(paint(f"{user or ''}$", 2), paint(command, 1), flush=True)
         line = f"stty cols {COLUMNS} rows 24; {command}"
         process = self.machine.popen(
             ["timeout", "60", "script", "-qec", line, "/dev/null"],
@@ -94,8 +119,8 @@ class Demo:
             assert process.stdout is not None
             for raw in process.stdout:
                 lines.append(raw.decode(errors="replace").rstrip("\r\n"))
-                if not only or any(re.search(pattern, lines[-1]) for pattern in only):
-                    print(lines[-1], flush=True)
+                if only is None or only(plain(lines[-1])):
+                    print(lines[-1] if COLOUR else plain(lines[-1]), flush=True)
                 else:
                     hidden += 1
         if hidden:
@@ -103,7 +128,7 @@ class Demo:
         print()
         text = "\n".join(lines)
         if process.returncode != status:
-            raise Failed(f"exit status of `{command}`", status, f"{process.returncode}:\n{text}")
+            raise FailedError(f"exit status of `{command}`", status, f"{process.returncode}:\n{text}")
         return text
 
     def ask(self, command: str) -> str:
@@ -114,6 +139,11 @@ class Demo:
 
     def runs(self, agent: str = "") -> list[Run]:
         found: list[Run] = self.json(f"runs {agent} -n 10000")
+        return found
+
+    def named(self, said: str) -> Run:
+        """Return the run that a command's output ends with: "(run 1234abcd)"."""
+        found: Run = self.json(f"show {said.rpartition('(run ')[2][:8]}")
         return found
 
     def edit(self, name: str, old: str, new: str) -> None:
@@ -154,6 +184,11 @@ class Demo:
         return found[0]
 
 
+def boot(demo: Demo) -> str:
+    demo.machine.start()
+    return demo.ask("systemctl --version | head -1")
+
+
 def install(demo: Demo) -> str:
     print(f"{paint('$', 2)} {paint('make install PREFIX=/usr && systemctl enable --now rotad', 1)}")
     install_rota(demo.machine)
@@ -186,11 +221,8 @@ def check(demo: Demo) -> str:
 
 
 def plan(demo: Demo) -> str:
-    start, end = r"^\S* ?\+\+\+ rota-heartbeat.timer", r"^Agents: "
-    command = f"rota plan | sed -n '/^+++ rota-heartbeat.timer/,/^---/p; /{end}/p' | grep -v ^---"
-    said = demo.type(command)
-    has("the plan shows the timer", said, "+OnUnitActiveSec=2", "+++ rota-heartbeat.timer")
-    holds("the plan names the file", re.search(start, said), said)
+    said = demo.type("rota plan", only=section(r"^(\+\+\+ rota-heartbeat.timer|Agents:)", "^---"))
+    has("the plan shows the timer", said, "+++ rota-heartbeat.timer", "+OnUnitActiveSec=2")
     agents = demo.json("plan")["agents"]
     same("agents to add", sorted((*DECLARED, *BUNDLED)), agents["add"])
     same("units after a plan", "", demo.ask(f"cd {UNITS}; ls -d rota* || true"))
@@ -200,11 +232,12 @@ def plan(demo: Demo) -> str:
 def apply(demo: Demo) -> str:
     planned = set(demo.json("plan")["files"]["added"])
     demo.type("rota apply")
-    found = demo.ask(f"cd {UNITS}; find . -name 'rota*' -printf '%P\\n'").splitlines()
-    same("the files planned, and no others", planned, set(found))
-    said = demo.type("systemctl list-timers 'rota-*' --no-pager", only=["rota-", "NEXT", "listed"])
+    found = demo.ask(f"cd {UNITS}; find . -name 'rota[.-]*' -printf '%P\\n'").splitlines()
+    same("files planned or written, not both", set(), planned ^ set(found))
+    demo.type("systemctl list-timers 'rota-*' --no-pager", only=matching("rota-", "NEXT", "listed"))
     timers = {f"rota-{name}.timer" for name in ("heartbeat", "broken", "nightly", *BUNDLED)}
-    same("timers that systemd holds", timers, set(re.findall(r"rota-\S+\.timer", said)))
+    held = json.loads(demo.ask("systemctl list-timers 'rota-*' --output=json"))
+    same("timers that systemd holds", timers, {timer["unit"] for timer in held})
     has("a second apply has nothing to do", demo.ask("rota apply"), "Nothing changed")
     return f"{len(found)} units, {len(timers)} timers in systemd"
 
@@ -221,29 +254,29 @@ def fire(demo: Demo) -> str:
     row = demo.over("heartbeat", newest)
     same("what started heartbeat", ("timer", "succeeded"), (row["trigger"], row["state"]))
     starts = sorted(run["started"] for run in demo.runs("heartbeat"))
-    gaps = [(after - first) / 1e6 for first, after in zip(starts, starts[1:], strict=False)]
+    gaps = [(after - first) / 1e6 for first, after in pairwise(starts)]
     holds("heartbeats come every two seconds", all(1.9 < gap < 3 for gap in gaps), gaps)
     return f"{len(starts)} heartbeats, {sum(gaps) / len(gaps):.2f} s apart"
 
 
 def results(demo: Demo) -> str:
     tell("A person may start them too, and gets the output and the exit status:")
-    demo.type("rota run --wait nightly")
-    demo.type("rota run --wait broken", status=3)
-    demo.type("rota run --wait too-slow", status=124)
-    wanted = {
-        "nightly": ("succeeded", None, "person"),
-        "broken": ("failed", 3, "person"),
-        "too-slow": ("timed-out", None, "person"),
-    }
-    for agent, expected in wanted.items():
-        run = next(row for row in demo.runs(agent) if row["trigger"] == "person")
-        status = run.get("status") or None
-        same(f"the run of {agent}", expected, (run["state"], status, run["trigger"]))
+    for agent, status, state in (
+        ("nightly", 0, "succeeded"),
+        ("broken", 3, "failed"),
+        ("too-slow", 124, "timed-out"),
+    ):
+        said = demo.type(f"rota run --wait {agent}", status=status)
+        row = demo.named(said)
+        same(
+            f"the run of {agent}",
+            (state, "person", "root"),
+            tuple(row.get(key) for key in ("state", "trigger", "requested_by")),
+        )
     tell("alice is not in the group rota; bob is:")
     demo.type("rota run --wait nightly", user="alice", status=5)
-    demo.type("rota run --wait nightly", user="bob")
-    same("who ran it", "bob", demo.runs("nightly")[0]["requested_by"])
+    said = demo.type("rota run --wait nightly", user="bob")
+    same("who ran it", "bob", demo.named(said).get("requested_by"))
     return "ok, failed, timed out; alice refused"
 
 
@@ -255,7 +288,7 @@ def escape(demo: Demo) -> str:
     demo.machine.wait_for("echo </dev/tcp/127.0.0.1/8080")
     left = ["pgrep", "--full", "^sleep 4242"]
     tell("First as root and without a sandbox, so that it is known what the attempts can do:")
-    free = demo.type(f"{PROGRAMS}/escape", status=1, only=["attempts", "/etc/"])
+    free = demo.type(f"{PROGRAMS}/escape", status=1, only=matching("attempts", "/etc/"))
     attempts = free.count("GOT OUT  ")
     has("without a sandbox all of it works", free, f"{attempts} of {attempts} attempts got out")
     same("processes left behind without a sandbox", 1, len(demo.ask(" ".join(left)).splitlines()))
@@ -288,7 +321,7 @@ def look(demo: Demo) -> str:
     has("all agents are listed", said, "too-slow", "timed out", f"{len(DECLARED) + 2} agents")
     run = demo.runs("broken")[0]["id"]
     has("the run is shown", demo.type(f"rota show {run[:8]}"), run, "failed exit 3")
-    said = demo.type(f"rota logs {run[:8]}", only=["rota-broken", "rotad"])
+    said = demo.type(f"rota logs {run[:8]}", only=matching("rota-broken", "rotad"))
     has("the log has the agent's output", said, "working for 0.1 s, then exit 3")
     shown = demo.json("show broken")
     same("the schedule shown", "*:*:0/5", shown["declaration"]["schedule"][0]["calendar"])
@@ -300,7 +333,7 @@ def pause(demo: Demo) -> str:
     demo.type("rota pause heartbeat --why 'it is late'", user="bob")
     time.sleep(0.5)
     before = demo.account("heartbeat")
-    demo.type("rota show heartbeat", only=["Paused", "Next"])
+    demo.type("rota show heartbeat", only=matching("Paused", "Next"))
     time.sleep(4)
     same("runs of a paused agent in 4 s", before, demo.account("heartbeat"))
     demo.type("rota resume heartbeat")
@@ -329,7 +362,7 @@ def kill(demo: Demo) -> str:
 
 def absent(demo: Demo) -> str:
     tell("Without rotad the timers fire all the same:")
-    demo.type("systemctl stop rotad; rota list", only=["AGENT", "rotad", "heartbeat", "broken"])
+    demo.type("systemctl stop rotad; rota list", only=matching("AGENT", "rotad", "heartbeat"))
     begun = len(demo.account("heartbeat"))
     demo.until(lambda: len(demo.account("heartbeat")) >= begun + 2, "two heartbeats without rotad")
     missed = list(demo.account("heartbeat"))[begun : begun + 2]
@@ -345,12 +378,16 @@ def reschedule(demo: Demo) -> str:
     before = demo.account("nightly")
     slot = demo.ask("date -d '-2 seconds' +%T")
     demo.edit("nightly", '{ cron = "0 3 * * MON", timezone = "Europe/Rome" }', f'{{ calendar = "{slot}" }}')
-    demo.type("rota plan", only=[r"^\S*(---|\+\+\+|[-+]On|@@)", "Agents:"])
+    demo.type("rota plan", only=section(r"^(\+\+\+ rota-nightly.timer|Agents:)", "^---"))
     demo.type("rota apply")
     time.sleep(2)
     same("runs of nightly since", before, demo.account("nightly"))
-    elapse = int(demo.ask("date -d @$(systemctl show -P NextElapseUSecRealtime rota-nightly.timer "
-                          "| xargs -I. date -d . +%s) +%s"))
+    elapse = int(
+        demo.ask(
+            "date -d @$(systemctl show -P NextElapseUSecRealtime rota-nightly.timer "
+            "| xargs -I. date -d . +%s) +%s"
+        )
+    )
     wait = elapse - int(demo.ask("date +%s"))
     holds("the next slot is tomorrow's", 86_000 < wait < 86_400, f"in {wait} s")
     return "not fired, next slot in a day"
@@ -369,7 +406,7 @@ def remove(demo: Demo) -> str:
 
 
 def accounts(demo: Demo) -> str:
-    tell("Every agent here notes its own runs in a file. With all of them paused, rota's rows must be the same:")
+    tell("Every agent notes its own runs in a file. Once all are at rest, rota's rows must be the same:")
     for agent in ("heartbeat", "broken"):
         demo.machine.run(["rota", "pause", agent])
     quiet = "! systemctl is-active --quiet " + " ".join(f"rota-{name}.service" for name in DECLARED)
@@ -390,7 +427,8 @@ def accounts(demo: Demo) -> str:
 
 
 STEPS: tuple[tuple[str, Callable[[Demo], str]], ...] = (
-    ("Install", install),
+    ("Boot a machine", boot),
+    ("Install rota", install),
     ("Check declarations", check),
     ("Plan", plan),
     ("Apply", apply),
@@ -422,18 +460,43 @@ def remains(machine: Machine) -> list[str]:
     return found
 
 
-def perform(done: list[tuple[str, float, str]]) -> None:
-    """Boot, and make every step, adding it to `done`."""
-    started = time.monotonic()
-    machine = Machine()
-    with machine:
-        done.append(("Boot", time.monotonic() - started, machine.ask_version()))
-    same("left on the host", [], remains(machine))
+def perform(machine: Machine, done: list[tuple[str, float, str]]) -> None:
+    """Make every step, and add each that was checked to `done`."""
+    demo = Demo(machine)
+
+    def step(title: str, work: Callable[[Demo], str]) -> None:
+        started = time.monotonic()
+        print(f"{paint(f'== {title} '.ljust(80, '='), 36)}", flush=True)
+        checked = work(demo)
+        done.append((title, time.monotonic() - started, checked))
+
+    try:
+        for title, work in STEPS:
+            step(title, work)
+    finally:
+        machine.close()
+    left = remains(machine)
+    same("what the machine left on the host", [], left)
+    done.append(("Close", 0.0, "nothing left behind"))
 
 
 def main() -> int:
     """Show rota at work; return 0 if every check held."""
-    return 0
+    started = time.monotonic()
+    done: list[tuple[str, float, str]] = []
+    failure: Exception | None = None
+    try:
+        perform(Machine(), done)
+    except (FailedError, MachineError) as error:
+        failure = error
+    print(f"\n{paint('checked:', 1)}")
+    for title, took, checked in done:
+        print(f"  {paint('ok', 32)}  {took:5.1f} s  {title:<26} {checked}")
+    if failure is not None:
+        titles = [*(title for title, _ in STEPS), "Close"]
+        print(f"  {paint('FAILED', 31)}     {titles[len(done)]}\n\n{paint(str(failure), 31)}")
+    print(f"The demo took {time.monotonic() - started:.1f} s.")
+    return 1 if failure else 0
 
 
 if __name__ == "__main__":
