@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tables
+import words
 from render import Block, Code, Section, Table, Text, man, markdown
 
 from rota import __version__, bus, cli, daemon, model, sandbox
-from rota.errors import Exit
 from rota.journal import ROTA_MESSAGE
 from rota.names import (
     AGENT_INTERFACE,
@@ -16,163 +16,10 @@ from rota.names import (
     MANAGER_INTERFACE,
     MANAGER_PATH,
     POLKIT_ACTION,
-    SYSTEM_UNIT_DIR,
-    TARGET,
 )
 from rota.systemd import escape
 
 _MADE = "<!-- Made by docs/generate.py from the code; do not edit. -->\n\n"
-
-_NOTES = {
-    "check": "Nothing is written. systemd itself reads calendar events and the units that would be made"
-    " (`systemd-analyze`), so what passes here, systemd accepts. Every mistake is one line on standard error:"
-    " file, key, value, what is wrong and what to write. A program that is not on this machine is a warning.",
-    "schema": "An editor that knows JSON Schema completes and checks declarations with it.",
-    "generate": "DIR must not exist yet, or hold nothing but files that rota wrote. It is replaced in one"
-    " step:"
-    " who looks into it sees all old units or all new ones. systemd is not told.",
-    "plan": "A unified diff of the unit files, then how many agents would be added, changed and removed."
-    " Nothing is written; the exit code is 0 whether or not there is something to do."
-    " Beyond 1,000 timers it warns, because reloading systemd then takes seconds.",
-    "apply": "A run under way goes on, whatever becomes of its agent. No agent is started because its"
-    " schedule was"
-    " edited, or because it is new: a schedule counts from now, and on_boot from the next boot."
-    " Files that rota did not write are not touched; where one has the name of a unit to be made, nothing is"
-    " done. Killed at any moment, the next apply finishes what was begun.",
-    "list": "Without rotad it shows what the units alone say, without history, and says so.",
-    "show": "Of an agent: its schedule, next run, pause, unit, declaration and last five runs. Of a run:"
-    " result,"
-    " times, who started it, and what it used.",
-    "run": "Says how to follow it; with --json, prints the run's id. An agent that is running already, or paused, is not"
-    " started."
-    " With --wait: exits with the agent's own status; 124 if the run timed out; 128 and the signal's number"
-    " if a"
-    " signal ended it; 1 if it ended otherwise. Interrupting rota leaves the run alone. Needs authorisation.",
-    "stop": "SIGTERM to every process of the run, SIGKILL after 30 seconds. The run is recorded as killed,"
-    " and who"
-    " stopped it. Needs authorisation.",
-    "pause": "A run under way goes on. The pause is a file that systemd itself looks for at each start, so it"
-    " holds without rotad and across reboots; a slot that falls into it is recorded as skipped."
-    " Needs authorisation.",
-    "resume": "Slots that were skipped are not made up for. Needs authorisation.",
-    "runs": "At most 10000.",
-    "logs": "Hands over to `journalctl`: what may be read is what the journal lets you read. Root and"
-    " members of the"
-    " group `systemd-journal` may read everything.",
-}
-_EXITS = {
-    Exit.OK: "Done.",
-    Exit.FAILED: "It failed.",
-    Exit.USAGE: "Wrong usage, or a bad declaration.",
-    Exit.NOT_FOUND: "No such agent or run.",
-    Exit.UNREACHABLE: "rotad, the bus or systemd is out of reach.",
-    Exit.NOT_AUTHORISED: "Not authorised.",
-}
-_EXITS_MORE = (
-    ("`130`", "Interrupted."),
-    ("`any`", "`rota run --wait`: the agent's own status; 124, or 128 and more, as described there."),
-)
-_VARIABLES = (
-    ("`ROTA_AGENT`", "The agent's name."),
-    ("`ROTA_ATTEMPT`", "Which attempt this is; always 1 in this version."),
-    (
-        "`ROTA_TRIGGER`",
-        "`person` if it was started through rota; else `timer` if it has a schedule, `manual` if it has"
-        " none.",
-    ),
-    ("`STATE_DIRECTORY`", "A directory of its own that stays between runs, and where it starts by default."),
-    ("`CREDENTIALS_DIRECTORY`", "Where its credentials are, one file each; set if it has any."),
-    ("`HOME`", "The state directory; with `sandbox.user` or --user, the user's home."),
-    ("`INVOCATION_ID`", "The run's id, as in `rota runs`."),
-    ("`TRIGGER_UNIT`", "The timer that started it, if one did; set by systemd 252 or newer."),
-)
-_TOML = """
-# /etc/rota/agents.d/weekly-audit.toml
-description = "Audit the repository"
-prompt      = "/audit"
-runner      = "claude"
-schedule    = { cron = "0 9 * * MON", timezone = "Europe/Rome" }
-catch_up    = { mode = "once" }
-timeout     = "30min"
-
-[sandbox]
-network  = true
-writable = ["/srv/repo"]
-
-[resources]
-memory = "2G"
-"""
-_SETTINGS_TOML = """
-# /etc/rota/rota.toml
-bundled = ["disk-report"]
-
-[runners.claude]
-command = ["claude", "-p", "{prompt}"]
-"""
-_VALUES = Table(
-    ("Word", "Meaning", "for example"),
-    (
-        ("time span", "systemd's own grammar, with a unit; `infinity` for none.", '`"1h 30min"`'),
-        ("size", "A number with K, M, G or T, powers of 1024; or a percentage.", '`"512M"`'),
-        ("percentage", "Of one processor: 200% is two.", '`"50%"`'),
-        (
-            "cron expression",
-            "Five fields as in `crontab(5)`, or one of @hourly, @daily, @weekly, @monthly, @yearly.",
-            '`"0 9 * * MON"`',
-        ),
-        ("time zone", "An IANA name.", '`"Europe/Rome"`'),
-        ("date and time", "A string, or TOML's own date-time.", '`"2027-01-31 09:00"`'),
-        ("absolute path", "Begins with /, without `..`.", '`"/srv/repo"`'),
-    ),
-)
-_READING = {"ListAgents", "GetAgent", "ListRuns", "GetRun", "Describe"}
-_AGENT_FIELDS = Table(
-    ("Field", "What it says", "type"),
-    (
-        ("`name`", "The agent's name.", "`s`"),
-        ("`description`", "As declared.", "`s`"),
-        ("`schedule`", "In words.", "`s`"),
-        ("`priority`", "As declared.", "`s`"),
-        ("`tags`", "As declared.", "`as`"),
-        ("`paused`", "Whether it is paused.", "`b`"),
-        ("`paused_by`", "Who paused it.", "`s`"),
-        ("`paused_at`", "When.", "`x`"),
-        ("`paused_why`", "Why, as they said.", "`s`"),
-        ("`state`", "`running` or `idle`.", "`s`"),
-        ("`timer`", "systemd's state of its timer, `active` as a rule; absent without a schedule.", "`s`"),
-        ("`next`", "When it runs next.", "`x`"),
-        ("`running`", "The run under way, with the fields of a run.", "`a{sv}`"),
-        ("`last`", "The last run that is over.", "`a{sv}`"),
-        ("`trend`", "States of the last ten runs that are over, oldest first.", "`as`"),
-        ("`declaration`", "GetAgent and Describe only: the keys that were written, as JSON.", "`s`"),
-        ("`unit`", "GetAgent and Describe only: path of its service file.", "`s`"),
-    ),
-)
-_STATES = Table(
-    ("State", "Meaning"),
-    (
-        ("`activated`", "systemd is starting it."),
-        ("`running`", "Its program runs."),
-        ("`succeeded`", "It ended with status 0."),
-        ("`failed`", "It could not be started, or ended with another status."),
-        ("`timed-out`", "It was ended for taking longer than its timeout."),
-        ("`killed`", "A signal ended it, the kernel for want of memory, or somebody who stopped it."),
-        ("`skipped`", "Nothing was run: paused, or a condition of the unit was not met."),
-        ("`unknown`", "It is over, and nothing says how: the machine went down, or the journal lost it."),
-    ),
-)
-_SIGNALS = {
-    "RunChanged": "A run began, went on or ended, or its resources were filed; details as from GetRun.",
-    "AgentsChanged": "systemd read its unit files anew: agents may have come, gone or changed.",
-}
-_PROPERTIES = {"Version": "rotad's version.", "Name": "The agent's name."}
-_BUS_ERRORS = {
-    Exit.FAILED: "It could not be done: the agent is paused, running already, not running.",
-    Exit.USAGE: "Wrong arguments.",
-    Exit.NOT_FOUND: "No such agent or run, or several runs whose ids begin so.",
-    Exit.UNREACHABLE: "systemd is out of reach.",
-    Exit.NOT_AUTHORISED: "The caller may not do that.",
-}
 
 
 def _strict() -> Code:
@@ -195,9 +42,9 @@ def _declarations() -> list[Block]:
             " agents by"
             " name, does as well. A key that is not listed here is an error."
         ),
-        Code(_TOML, "toml"),
-        Code(_SETTINGS_TOML, "toml"),
-        Section("Kinds of value", [_VALUES]),
+        Code(words.TOML, "toml"),
+        Code(words.SETTINGS_TOML, "toml"),
+        Section("Kinds of value", [words.VALUES]),
         Section(
             "An agent",
             [Text("Either `command`, or `prompt` with `runner`, is required."), tables.keys(model.Agent)],
@@ -245,7 +92,7 @@ def _agent_environment() -> list[Block]:
             "Beside what systemd sets for every service. Later ones win: rota's, the runner's, `environment`,"
             " `environment_files`."
         ),
-        tables.environment(_VARIABLES),
+        tables.environment(words.VARIABLES),
     ]
 
 
@@ -263,7 +110,7 @@ def _common() -> list[Block]:
 def _verbs() -> list[Block]:
     return [
         Section(f"`{verb.usage}`", [*verb.about, *([verb.options] if verb.options.rows else [])])
-        for verb in tables.all_verbs(_NOTES)
+        for verb in tables.all_verbs(words.NOTES)
     ]
 
 
@@ -277,7 +124,7 @@ def reference() -> str:
                 Section("Declarations", _declarations()),
                 Section("What an agent finds in its environment", _agent_environment()),
                 Section("Command line", [*_common(), *_verbs()]),
-                Section("Exit codes", [tables.exits(_EXITS, *_EXITS_MORE)]),
+                Section("Exit codes", [tables.exits(words.EXITS, *words.EXITS_MORE)]),
             ],
         )
     ]
@@ -310,7 +157,7 @@ def dbus() -> str:
                 Section(
                     f"`{MANAGER_INTERFACE}` at `{MANAGER_PATH}`",
                     [
-                        tables.methods(MANAGER_INTERFACE, _READING),
+                        tables.methods(MANAGER_INTERFACE, words.READING),
                         Text(
                             "StartAgent returns when the agent has been started, StopAgent when its run is"
                             " over."
@@ -326,23 +173,23 @@ def dbus() -> str:
                             " digits,"
                             f" as sd_bus_path_encode(3) does: weekly-audit is at `{path}`."
                         ),
-                        tables.methods(AGENT_INTERFACE, _READING),
+                        tables.methods(AGENT_INTERFACE, words.READING),
                     ],
                 ),
-                Section("Properties", [tables.properties(_PROPERTIES)]),
-                Section("Signals", [Text(f"From `{MANAGER_PATH}`."), tables.signals(_SIGNALS)]),
+                Section("Properties", [tables.properties(words.PROPERTIES)]),
+                Section("Signals", [Text(f"From `{MANAGER_PATH}`."), tables.signals(words.SIGNALS)]),
                 Section(
                     "Errors",
                     [
                         Text("The text says what is wrong; a second line, what to do."),
-                        tables.errors(_BUS_ERRORS),
+                        tables.errors(words.BUS_ERRORS),
                     ],
                 ),
                 Section(
                     "An agent",
                     [
                         Text("Times are microseconds since 1970 (UTC). What is not known is left out."),
-                        _AGENT_FIELDS,
+                        words.AGENT_FIELDS,
                     ],
                 ),
                 Section(
@@ -354,7 +201,7 @@ def dbus() -> str:
                         ),
                         tables.run_fields(),
                         Text("States:"),
-                        _STATES,
+                        words.STATES,
                     ],
                 ),
                 Section(
@@ -379,45 +226,6 @@ def dbus() -> str:
         )
     ]
     return _MADE + markdown(blocks)
-
-
-_FILES = (
-    (f"`{CONFIG_DIR}/rota.toml`", "Settings."),
-    (f"`{CONFIG_DIR}/agents.d/NAME.toml`", "The declaration of the agent NAME."),
-    (
-        f"`{SYSTEM_UNIT_DIR}/rota-NAME.service`, `{SYSTEM_UNIT_DIR}/rota-NAME.timer`",
-        "Its units, made by rota.",
-    ),
-    (f"`{SYSTEM_UNIT_DIR}/{TARGET}`", "Starts all timers at boot."),
-    ("`/var/lib/rota-agents/NAME`", "What the agent NAME keeps between runs."),
-    ("`/var/lib/rota/paused/NAME`", "Is there while NAME is paused: who paused it, when and why."),
-    (
-        "`/var/lib/rota/rota.db`",
-        "rotad's index of the journal. Deleted, it is made again from what the journal holds.",
-    ),
-)
-_USER_FILES = Text(
-    "With --user: `~/.config/rota`, `~/.config/systemd/user`, `~/.local/state/rota`; `$XDG_CONFIG_HOME` is"
-    " heeded."
-)
-_ENVIRONMENT = (
-    ("`NO_COLOR`", "If set to anything, output is not coloured; it never is unless it goes to a terminal."),
-    ("`XDG_CONFIG_HOME`", "With --user, where declarations and units are; `~/.config` by default."),
-    ("`XDG_RUNTIME_DIR`", "With --user, where the user manager's runtime units are."),
-    ("`DBUS_SYSTEM_BUS_ADDRESS`, `DBUS_SESSION_BUS_ADDRESS`", "The bus to use."),
-)
-_EXAMPLES: list[Block] = [
-    Text("See what is wrong with the declarations, then what would change, then change it:"),
-    Code("rota check\nrota plan\nsudo rota apply"),
-    Text("Start an agent and wait for its end, in a script:"),
-    Code("rota run --wait backup-check || echo 'the backup is not well'"),
-    Text("The last three runs that failed, with their ids:"),
-    Code(
-        'rota --json runs -n 1000 | jq -r \'[.[] | select(.state == "failed")][:3][] | "\\(.id) \\(.agent)"\''
-    ),
-    Text("What a run logged, with systemd's own words about it:"),
-    Code("rota logs 9f2c51d0"),
-]
 
 
 def rota_1() -> str:
@@ -450,10 +258,10 @@ def rota_1() -> str:
         Section("Options", _common()),
         Section("Declarations", _declarations()),
         Section("Environment of an agent", _agent_environment()),
-        Section("Files", [Table(("File", "What it is"), _FILES), _USER_FILES]),
-        Section("Environment", [Table(("Variable", "Meaning"), _ENVIRONMENT)]),
-        Section("Exit status", [tables.exits(_EXITS, *_EXITS_MORE)]),
-        Section("Examples", _EXAMPLES),
+        Section("Files", [Table(("File", "What it is"), words.FILES), words.USER_FILES]),
+        Section("Environment", [Table(("Variable", "Meaning"), words.ENVIRONMENT)]),
+        Section("Exit status", [tables.exits(words.EXITS, *words.EXITS_MORE)]),
+        Section("Examples", words.EXAMPLES),
         Section(
             "See also",
             [
@@ -516,7 +324,8 @@ def rotad_8() -> str:
                         (
                             "`ROTA_EVENT`",
                             "`triggered` (who or what started it), `stop-requested` (who had it stopped),"
-                            " `archived` (what it used), `lost` (nothing tells how it ended).",
+                            " `archived` (what it used), `lost` (nothing tells how it ended),"
+                            " with --user `deactivated` (it succeeded).",
                         ),
                         ("`ROTA_AGENT`", "The agent's name."),
                         ("`ROTA_RUN`", "The run's id."),
@@ -532,7 +341,7 @@ def rotad_8() -> str:
                 Table(
                     ("File", "What it is"),
                     (
-                        *(row for row in _FILES if "/var/lib/rota/" in row[0]),
+                        *(row for row in words.FILES if "/var/lib/rota/" in row[0]),
                         ("`/var/lib/rota/rota.db.damaged-*`", "A store that could not be read, kept aside."),
                         ("`/run/rota/start/NAME`", "While NAME is being started: variables for this start."),
                     ),

@@ -18,7 +18,7 @@ from pydantic import BaseModel, StrictBool, StrictInt
 from pydantic.fields import FieldInfo
 from render import Table, Text
 
-from rota import bus, cli, events, model, rules, units
+from rota import bus, cli, events, model, names, rules, units
 from rota.errors import Exit
 from rota.names import AGENT_INTERFACE, MANAGER_INTERFACE
 
@@ -93,7 +93,11 @@ def _wraps(metadata: Sequence[Any]) -> bool:
 
 def sentence(text: str) -> str:
     """Return text with a capital, unless it begins with a name that has none."""
-    return text if text.startswith(("rota", "systemd", "true:", "false:", "once:")) else text[:1].upper() + text[1:]
+    return (
+        text
+        if text.startswith(("rota", "systemd", "true:", "false:", "once:"))
+        else text[:1].upper() + text[1:]
+    )
 
 
 def toml(value: object) -> str:
@@ -139,7 +143,13 @@ def _type_of(record: Record, name: str) -> str:
 def keys(record: Record) -> Table:
     """Return the keys of a record that this version has."""
     rows = [
-        (f"`{name}`", field.description or "", _type_of(record, name), _default(field), _examples(field))
+        (
+            f"`{name}`",
+            sentence(field.description or ""),
+            _type_of(record, name),
+            _default(field),
+            _examples(field),
+        )
         for name, field in record.model_fields.items()
         if not _later(field)
     ]
@@ -149,7 +159,10 @@ def keys(record: Record) -> Table:
 def later(*records: tuple[str, Record]) -> Table:
     """Return the keys of records that are refused as not available yet, each with its path."""
     rows = [
-        (f"`{path}{name}`", sentence((field.description or "").removesuffix(" (not available in this version)")))
+        (
+            f"`{path}{name}`",
+            sentence((field.description or "").removesuffix(" (not available in this version)")),
+        )
         for path, record in records
         for name, field in record.model_fields.items()
         if _later(field)
@@ -159,9 +172,7 @@ def later(*records: tuple[str, Record]) -> Table:
 
 def refused() -> Table:
     """Return the [Service] keys that sandbox.unit may not set."""
-    rows = [
-        (f"`{key}`", sentence(reason) + ".") for key, reason in sorted(rules._OWNED.items())
-    ]
+    rows = [(f"`{key}`", sentence(reason) + ".") for key, reason in sorted(rules._OWNED.items())]
     return Table(("Key", "Why not, or what instead"), rows)
 
 
@@ -248,7 +259,7 @@ def all_verbs(notes: Mapping[str, str]) -> list[Verb]:
     parser = cli.parser()
     common, table = common_options(parser), verbs(parser)
     if set(notes) != set(table):
-        raise LookupError(f"docs/pages.py: notes and verbs differ: {sorted(set(notes) ^ set(table))}")
+        raise LookupError(f"docs/words.py: notes and verbs differ: {sorted(set(notes) ^ set(table))}")
     found = []
     for name, (about, one) in table.items():
         rows = list(option_rows(one, common))
@@ -284,7 +295,7 @@ def environment(rows: Sequence[tuple[str, str]]) -> Table:
     """Return the variables an agent sees; one that rota sets and nobody describes is an error."""
     missing = sets_variables() - {name.strip("`") for name, _ in rows}
     if missing:
-        raise LookupError(f"docs/pages.py: not described: {sorted(missing)}")
+        raise LookupError(f"docs/words.py: not described: {sorted(missing)}")
     return Table(("Variable", "What it holds"), rows)
 
 
@@ -345,5 +356,5 @@ def properties(words: Mapping[str, str]) -> Table:
 
 def errors(words: Mapping[Exit, str]) -> Table:
     """Return the names of errors with the exit codes rota gives for them."""
-    rows = [(f"`{name}`", words[code], f"`{int(code)}`") for code, name in bus.ERRORS.items()]
+    rows = [(f"`{name}`", words[code], f"`{int(code)}`") for code, name in names.ERRORS.items()]
     return Table(("Error", "Meaning", "exit code of rota"), rows)

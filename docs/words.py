@@ -1,0 +1,204 @@
+"""Words that the pages need and the code does not have, by what they are about."""
+
+from __future__ import annotations
+
+from render import Block, Code, Table, Text
+
+from rota.errors import Exit
+from rota.names import CONFIG_DIR, SYSTEM_UNIT_DIR, TARGET
+
+NOTES = {
+    "check": "Nothing is written. systemd itself reads calendar events and the units that would be made"
+    " (`systemd-analyze`), so what passes here, systemd accepts. Every mistake is one line on standard error:"
+    " file, key, value, what is wrong and what to write. A program that is not on this machine is a warning.",
+    "schema": "An editor that knows JSON Schema completes and checks declarations with it.",
+    "generate": "DIR must not exist yet, or hold nothing but files that rota wrote. It is replaced in one"
+    " step:"
+    " who looks into it sees all old units or all new ones. systemd is not told.",
+    "plan": "A unified diff of the unit files, then how many agents would be added, changed and removed."
+    " Nothing is written; the exit code is 0 whether or not there is something to do."
+    " Beyond 1,000 timers it warns, because reloading systemd then takes seconds.",
+    "apply": "A run under way goes on, whatever becomes of its agent. No agent is started because its"
+    " schedule was"
+    " edited, or because it is new: a schedule counts from now, and on_boot from the next boot."
+    " Files that rota did not write are not touched; where one has the name of a unit to be made, nothing is"
+    " done. Killed at any moment, the next apply finishes what was begun.",
+    "list": "Without rotad it shows what the units alone say, without history, and says so.",
+    "show": "Of an agent: its schedule, next run, pause, unit, declaration and last five runs. Of a run:"
+    " result,"
+    " times, who started it, and what it used.",
+    "run": "Says how to follow it; with --json, prints the run's id. An agent that is running already, or"
+    " paused,"
+    " is not started."
+    " With --wait: exits with the agent's own status; 124 if the run timed out; 128 and the signal's number"
+    " if a"
+    " signal ended it; 1 if it ended otherwise. Interrupting rota leaves the run alone. Needs authorisation.",
+    "stop": "SIGTERM to every process of the run, SIGKILL after 30 seconds. The run is recorded as killed,"
+    " and who"
+    " stopped it. Needs authorisation.",
+    "pause": "A run under way goes on. The pause is a file that systemd itself looks for at each start, so it"
+    " holds without rotad and across reboots; a slot that falls into it is recorded as skipped."
+    " Needs authorisation.",
+    "resume": "Slots that were skipped are not made up for. Needs authorisation.",
+    "runs": "At most 10000.",
+    "logs": "Hands over to `journalctl`: what may be read is what the journal lets you read. Root and"
+    " members of the"
+    " group `systemd-journal` may read everything.",
+}
+EXITS = {
+    Exit.OK: "Done.",
+    Exit.FAILED: "It failed.",
+    Exit.USAGE: "Wrong usage, or a bad declaration.",
+    Exit.NOT_FOUND: "No such agent or run.",
+    Exit.UNREACHABLE: "rotad, the bus or systemd is out of reach.",
+    Exit.NOT_AUTHORISED: "Not authorised.",
+}
+EXITS_MORE = (
+    ("`130`", "Interrupted."),
+    ("`any`", "`rota run --wait`: the agent's own status; 124, or 128 and more, as described there."),
+)
+VARIABLES = (
+    ("`ROTA_AGENT`", "The agent's name."),
+    ("`ROTA_ATTEMPT`", "Which attempt this is; always 1 in this version."),
+    (
+        "`ROTA_TRIGGER`",
+        "`person` if it was started through rota; else `timer` if it has a schedule, `manual` if it has"
+        " none.",
+    ),
+    ("`STATE_DIRECTORY`", "A directory of its own that stays between runs, and where it starts by default."),
+    ("`CREDENTIALS_DIRECTORY`", "Where its credentials are, one file each; set if it has any."),
+    ("`HOME`", "The state directory; with `sandbox.user` or --user, the user's home."),
+    ("`INVOCATION_ID`", "The run's id, as in `rota runs`."),
+    ("`TRIGGER_UNIT`", "The timer that started it, if one did; set by systemd 252 or newer."),
+)
+TOML = """
+# /etc/rota/agents.d/weekly-audit.toml
+description = "Audit the repository"
+prompt      = "/audit"
+runner      = "claude"
+schedule    = { cron = "0 9 * * MON", timezone = "Europe/Rome" }
+catch_up    = { mode = "once" }
+timeout     = "30min"
+
+[sandbox]
+network  = true
+writable = ["/srv/repo"]
+
+[resources]
+memory = "2G"
+"""
+SETTINGS_TOML = """
+# /etc/rota/rota.toml
+bundled = ["disk-report"]
+
+[runners.claude]
+command = ["claude", "-p", "{prompt}"]
+"""
+VALUES = Table(
+    ("Word", "Meaning", "for example"),
+    (
+        ("time span", "systemd's own grammar, with a unit; `infinity` for none.", '`"1h 30min"`'),
+        ("size", "A number with K, M, G or T, powers of 1024; or a percentage.", '`"512M"`'),
+        ("percentage", "Of one processor: 200% is two.", '`"50%"`'),
+        (
+            "cron expression",
+            "Five fields as in `crontab(5)`, or one of @hourly, @daily, @weekly, @monthly, @yearly.",
+            '`"0 9 * * MON"`',
+        ),
+        ("time zone", "An IANA name.", '`"Europe/Rome"`'),
+        ("date and time", "A string, or TOML's own date-time.", '`"2027-01-31 09:00"`'),
+        ("absolute path", "Begins with /, without `..`.", '`"/srv/repo"`'),
+    ),
+)
+READING = {"ListAgents", "GetAgent", "ListRuns", "GetRun", "Describe"}
+AGENT_FIELDS = Table(
+    ("Field", "What it says", "type"),
+    (
+        ("`name`", "The agent's name.", "`s`"),
+        ("`description`", "As declared.", "`s`"),
+        ("`schedule`", "In words.", "`s`"),
+        ("`priority`", "As declared.", "`s`"),
+        ("`tags`", "As declared.", "`as`"),
+        ("`paused`", "Whether it is paused.", "`b`"),
+        ("`paused_by`", "Who paused it.", "`s`"),
+        ("`paused_at`", "When.", "`x`"),
+        ("`paused_why`", "Why, as they said.", "`s`"),
+        ("`state`", "`running` or `idle`.", "`s`"),
+        (
+            "`timer`",
+            "systemd's state of its timer, `active` as a rule; "
+            "`next-boot` if only boot starts it, and boot is past; absent without a schedule.",
+            "`s`",
+        ),
+        ("`next`", "When it runs next.", "`x`"),
+        ("`running`", "The run under way, with the fields of a run.", "`a{sv}`"),
+        ("`last`", "The last run that is over.", "`a{sv}`"),
+        ("`trend`", "States of the last ten runs that are over, oldest first.", "`as`"),
+        ("`declaration`", "GetAgent and Describe only: the keys that were written, as JSON.", "`s`"),
+        ("`unit`", "GetAgent and Describe only: path of its service file.", "`s`"),
+    ),
+)
+STATES = Table(
+    ("State", "Meaning"),
+    (
+        ("`activated`", "systemd is starting it."),
+        ("`running`", "Its program runs."),
+        ("`succeeded`", "It ended with status 0."),
+        ("`failed`", "It could not be started, or ended with another status."),
+        ("`timed-out`", "It was ended for taking longer than its timeout."),
+        ("`killed`", "A signal ended it, the kernel for want of memory, or somebody who stopped it."),
+        ("`skipped`", "Nothing was run: paused, or a condition of the unit was not met."),
+        ("`unknown`", "It is over, and nothing says how: the machine went down, or the journal lost it."),
+    ),
+)
+SIGNALS = {
+    "RunChanged": "A run began, went on or ended, or its resources were filed; details as from GetRun.",
+    "AgentsChanged": "systemd read its unit files anew: agents may have come, gone or changed.",
+}
+PROPERTIES = {"Version": "rotad's version.", "Name": "The agent's name."}
+BUS_ERRORS = {
+    Exit.FAILED: "It could not be done: the agent is paused, running already, not running.",
+    Exit.USAGE: "Wrong arguments.",
+    Exit.NOT_FOUND: "No such agent or run, or several runs whose ids begin so.",
+    Exit.UNREACHABLE: "systemd is out of reach.",
+    Exit.NOT_AUTHORISED: "The caller may not do that.",
+}
+
+
+FILES = (
+    (f"`{CONFIG_DIR}/rota.toml`", "Settings."),
+    (f"`{CONFIG_DIR}/agents.d/NAME.toml`", "The declaration of the agent NAME."),
+    (
+        f"`{SYSTEM_UNIT_DIR}/rota-NAME.service`, `{SYSTEM_UNIT_DIR}/rota-NAME.timer`",
+        "Its units, made by rota.",
+    ),
+    (f"`{SYSTEM_UNIT_DIR}/{TARGET}`", "Starts all timers at boot."),
+    ("`/var/lib/rota-agents/NAME`", "What the agent NAME keeps between runs."),
+    ("`/var/lib/rota/paused/NAME`", "Is there while NAME is paused: who paused it, when and why."),
+    (
+        "`/var/lib/rota/rota.db`",
+        "rotad's index of the journal. Deleted, it is made again from what the journal holds.",
+    ),
+)
+USER_FILES = Text(
+    "With --user: `~/.config/rota`, `~/.config/systemd/user`, `~/.local/state/rota`; `$XDG_CONFIG_HOME` is"
+    " heeded."
+)
+ENVIRONMENT = (
+    ("`NO_COLOR`", "If set to anything, output is not coloured; it never is unless it goes to a terminal."),
+    ("`XDG_CONFIG_HOME`", "With --user, where declarations and units are; `~/.config` by default."),
+    ("`XDG_RUNTIME_DIR`", "With --user, where the user manager's runtime units are."),
+    ("`DBUS_SYSTEM_BUS_ADDRESS`, `DBUS_SESSION_BUS_ADDRESS`", "The bus to use."),
+)
+EXAMPLES: list[Block] = [
+    Text("See what is wrong with the declarations, then what would change, then change it:"),
+    Code("rota check\nrota plan\nsudo rota apply"),
+    Text("Start an agent and wait for its end, in a script:"),
+    Code("rota run --wait backup-check || echo 'the backup is not well'"),
+    Text("The last three runs that failed, with their ids:"),
+    Code(
+        'rota --json runs -n 1000 | jq -r \'[.[] | select(.state == "failed")][:3][] | "\\(.id) \\(.agent)"\''
+    ),
+    Text("What a run logged, with systemd's own words about it:"),
+    Code("rota logs 9f2c51d0"),
+]
