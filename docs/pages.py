@@ -277,7 +277,7 @@ def rota_1() -> str:
 
 def rotad_8() -> str:
     """Return the man page rotad(8)."""
-    parser = daemon._parser()
+    parser = daemon.parser()
     dests = [
         item.option_strings[0] for item in tables.options(parser) if item.dest not in ("help", "version")
     ]

@@ -172,7 +172,7 @@ def later(*records: tuple[str, Record]) -> Table:
 
 def refused() -> Table:
     """Return the [Service] keys that sandbox.unit may not set."""
-    rows = [(f"`{key}`", sentence(reason) + ".") for key, reason in sorted(rules._OWNED.items())]
+    rows = [(f"`{key}`", sentence(reason) + ".") for key, reason in sorted(rules.OWNED.items())]
     return Table(("Key", "Why not, or what instead"), rows)
 
 

@@ -74,7 +74,6 @@ import sys
 from importlib import import_module, metadata
 
 wanted = {
-    "croniter": ("croniter", (1, 4), "python3-croniter", "python-croniter"),
     "dbus_next": ("dbus-next", (0, 2, 3), "python3-dbus-next", "python-dbus-next"),
     "pydantic": ("pydantic", (2, 4), "python3-pydantic", "python-pydantic"),
     "rich": ("rich", (13,), "python3-rich", "python-rich"),

@@ -16,7 +16,7 @@ from rota.errors import Exit, RotaError
 _BATCH = 1000
 _REFUSED = re.compile(r"Failed to parse calendar (?:specification|expression) '(.*)': (.*)")
 _ELAPSE = re.compile(
-    r"(?:Next elapse|Iteration #\d+|\(in UTC\)): \w{3} (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(\.\d+)? (\S+)"
+    r"(?:Next elapse|Iter(?:ation|\.) #\d+|\(in UTC\)): \w{3} (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(\.\d+)? (\S+)"
 )
 
 
@@ -45,11 +45,11 @@ def calendar_errors(events: Iterable[str]) -> dict[str, str]:
     for start in range(0, len(wanted), _BATCH):
         batch = wanted[start : start + _BATCH]
         done = _run(["calendar", "--", *batch])
-        for line in done.stderr.splitlines():
+        for line in done.stderr.split("\n"):
             if refused := _REFUSED.fullmatch(line.strip()):
                 errors[refused[1]] = "not a calendar event; see systemd.time(7), CALENDAR EVENTS"
         accepted = iter(event for event in batch if event not in errors)
-        for line in done.stdout.splitlines():
+        for line in done.stdout.split("\n"):
             if "Next elapse:" in line:
                 event = next(accepted)
                 if line.rstrip().endswith("never"):
@@ -90,7 +90,7 @@ def verify(units: Sequence[Path]) -> list[str]:
     for start in range(0, len(units), _BATCH):
         batch = [str(unit) for unit in units[start : start + _BATCH]]
         done = _run(["verify", "--man=no", *batch], SYSTEMD_UNIT_PATH=f"{directories}:")
-        lines += [line for line in done.stderr.splitlines() if line.strip()]
+        lines += [line for line in done.stderr.split("\n") if line.strip()]
     return lines
 
 

@@ -172,8 +172,10 @@ INTERFACES: Mapping[str, Mapping[str, Method]] = {
     MANAGER_INTERFACE: {
         "ListAgents": Method((), (("agents", "aa{sv}"),), "All agents, sorted by name.", _list_agents),
         "GetAgent": Method(_AGENT, (("agent", _TABLE),), "One agent, with its declaration.", _get_agent),
-        "StartAgent": Method(_AGENT, (("run", "s"),), "Starts an agent; the run's id.", _start),
-        "StopAgent": Method(_AGENT, (), "Stops the run that is under way.", _stop),
+        "StartAgent": Method(
+            _AGENT, (("run", "s"),), "Starts an agent, and returns the run's id once it is started.", _start
+        ),
+        "StopAgent": Method(_AGENT, (), "Stops the run that is under way; returns when it is over.", _stop),
         "PauseAgent": Method(_AGENT + _WHY, (), "Keeps an agent from starting.", _pause),
         "ResumeAgent": Method(_AGENT, (), "Lets a paused agent start again.", _resume),
         "ListRuns": Method(

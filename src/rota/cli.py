@@ -16,6 +16,9 @@ _EPILOG = "Exit codes: 0 done, 1 it failed, 2 wrong usage or bad declaration, 3 
 4 rotad or systemd out of reach, 5 not authorised. rota(1) has the rest."
 
 
+_EITHER = "an agent, or a run's id or how it begins"
+
+
 def _declare(verb: str) -> Callable[[argparse.Namespace], int]:
     def run(arguments: argparse.Namespace) -> int:
         from rota import cli_declare  # noqa: PLC0415  (pydantic only for verbs that read declarations)
@@ -81,7 +84,11 @@ def _declaring(
     )
     generate = add("generate", "write all units into a directory of their own")
     generate.add_argument(
-        "--output", type=Path, metavar="DIR", required=True, help="made or replaced as a whole"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        required=True,
+        help="directory to make, or to replace as a whole; only one that rota made",
     )
     for name, about in (
         ("plan", "show what apply would change"),
@@ -89,40 +96,45 @@ def _declaring(
     ):
         parser = add(name, about)
         parser.add_argument(
-            "--unit-dir", type=Path, metavar="DIR", help="where units are installed (default: systemd's)"
+            "--unit-dir",
+            type=Path,
+            metavar="DIR",
+            help="where units are installed (default: /etc/systemd/system)",
         )
 
 
 def _asking(
     verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
-    def add(name: str, about: str, agent: str = "") -> argparse.ArgumentParser:
+    def add(name: str, about: str, agent: str = "", metavar: str = "NAME") -> argparse.ArgumentParser:
         parser = verbs.add_parser(
             name, help=about, description=about[0].upper() + about[1:] + ".", parents=[common]
         )
         parser.set_defaults(run=_agents(name))
         if agent:
-            parser.add_argument("agent", metavar="NAME", help=agent)
+            parser.add_argument("agent", metavar=metavar, help=agent)
         return parser
 
     add("list", "list agents: schedule, next run, last result")
-    add("show", "show an agent or a run with all that is known", "an agent, or a run's id or how it begins")
+    add("show", "show an agent or a run with all that is known", _EITHER, "NAME|RUN")
     run = add("run", "start an agent now", "the agent")
     run.add_argument(
         "--wait", action="store_true", help="stream its output, wait, and exit with its exit status"
     )
     add("stop", "stop the run of an agent that is under way", "the agent")
     pause = add("pause", "keep an agent from starting, whatever its schedule, until resumed", "the agent")
-    pause.add_argument("--why", default="", metavar="TEXT", help="a reason, shown by list and show")
+    pause.add_argument("--why", default="", metavar="TEXT", help="a reason, shown by show")
     add("resume", "let a paused agent start again", "the agent")
     runs = add("runs", "list runs, newest first")
     runs.add_argument("agent", metavar="NAME", nargs="?", default="", help="only of this agent")
-    runs.add_argument("-n", "--lines", type=_count, default=20, metavar="N", help="how many (default: 20)")
+    runs.add_argument(
+        "-n", "--lines", type=_count, default=20, metavar="N", help="how many, at most 10000 (default: 20)"
+    )
     logs = add(
         "logs", "show what an agent or one run of it logged", "an agent, or a run's id or how it begins"
     )
     logs.add_argument("-f", "--follow", action="store_true", help="go on with what is logged from now on")
-    logs.add_argument("-n", "--lines", type=_count, metavar="N", help="only the last N lines")
+    logs.add_argument("-n", "--lines", type=_count, metavar="N", help="only the last N lines, at most 10000")
 
 
 def _count(text: str) -> int:
@@ -140,7 +152,9 @@ def parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         parents=[_common(defaults=True)],
     )
-    top.add_argument("--version", action="version", version=f"rota {__version__}")
+    top.add_argument(
+        "--version", action="version", version=f"rota {__version__}", help="print rota's version"
+    )
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
     common = _common(defaults=False)
     _declaring(verbs, common)

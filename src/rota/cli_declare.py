@@ -141,7 +141,7 @@ def _planned(arguments: argparse.Namespace) -> tuple[Loaded, Plan]:
     if timers > _MANY_TIMERS:
         output.talk(
             f"warning: {timers} timers: beyond {_MANY_TIMERS} a daemon-reload takes seconds, "
-            "growing with their square (systemd's own cost; see docs/architecture.md).",
+            "growing with their square: systemd's own cost, see rota(1).",
             "yellow",
         )
     return loaded, plan

@@ -53,7 +53,8 @@ class Client:
             found = await call(self.bus, message)
         except CallError as error:
             code = _EXITS.get(error.name, error.exit_code)
-            if code is Exit.UNREACHABLE or error.name.startswith("org.freedesktop.DBus.Error.Spawn"):
+            gone = code is Exit.UNREACHABLE and error.name not in _EXITS
+            if gone or error.name.startswith("org.freedesktop.DBus.Error.Spawn"):
                 raise RotaError(
                     "rotad is not running", "Start it: systemctl start rotad.", Exit.UNREACHABLE
                 ) from None

@@ -257,15 +257,13 @@ class Daemon:
 
     async def stop(self, caller: Caller, name: str) -> None:
         """Stop the run of an agent that is under way."""
-        from rota import journal  # noqa: PLC0415  (loaded already)
-
         self._definition(name)
         by = await self._authorise(caller, name, "stop")
         unit = service_of(name)
         if await self._systemd.unit_property(unit, "ActiveState") not in _ACTIVE:
             raise RotaError(f"{name} is not running")
         run = await self._observer.invocation(unit)
-        journal.record("stop-requested", name, run, f"{name}: {by} stops run {run[:8]}", {"by": by})
+        self._recorder.record("stop-requested", name, run, f"{name}: {by} stops run {run[:8]}", {"by": by})
         await self._observer.job_result(await self._systemd.stop(unit))
 
     async def pause(self, caller: Caller, name: str, why: str) -> None:
@@ -317,14 +315,17 @@ def _directory(variable: str, default: Path) -> Path:
     return path
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of rotad's command line."""
+    rotad = argparse.ArgumentParser(
         prog="rotad", description="Records every run of rota's agents; started by systemd."
     )
-    parser.add_argument("--user", action="store_true", help="serve the user's own manager and session bus")
-    parser.add_argument("--debug", action="store_true", help="log what is usually not of interest")
-    parser.add_argument("--version", action="version", version=f"rotad {__version__}")
-    return parser
+    rotad.add_argument("--user", action="store_true", help="serve the user's own manager and session bus")
+    rotad.add_argument("--debug", action="store_true", help="log what is usually not of interest")
+    rotad.add_argument(
+        "--version", action="version", version=f"rotad {__version__}", help="print its version"
+    )
+    return rotad
 
 
 async def _main(*, user: bool) -> None:
@@ -337,7 +338,7 @@ async def _main(*, user: bool) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run rotad; return its exit code."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     handler = logging.StreamHandler(sys.stderr)
     if os.environ.get("JOURNAL_STREAM"):
         handler.setFormatter(_JournalFormatter("%(message)s"))

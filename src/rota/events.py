@@ -47,14 +47,14 @@ class Run:
             (stopped, paused, condition).
         started: when systemd began to start it.
         ended: when it was over.
-        status: exit status of the main process; None after a signal.
+        status: exit status of the main process; not known after a signal.
         status_name: systemd's name of the status, for its own (203 is EXEC).
         signal: name of the signal that ended the main process.
         attempt: 1, or more for a retry.
-        trigger: timer, path, boot, person, or manual (not by rota: systemctl, another unit).
+        trigger: timer, path, socket, boot, person, or manual (not by rota: systemctl, another unit).
         requested_by: the person, for trigger person.
         stopped_by: the person who had it stopped through rota.
-        cpu_usec: processor time.
+        cpu_usec: processor time, in microseconds.
         memory_peak: most memory at once.
         io_read: bytes read from disks.
         io_write: bytes written to disks.
@@ -122,7 +122,7 @@ def _exit(data: Mapping[str, Any]) -> dict[str, Any]:
 def _end(run: Run, event: Event, state: str, reason: str | None) -> Run:
     if run.reason == "stopping" and state in ("succeeded", "killed", "failed"):
         state, reason = "killed", "stopped"
-    return replace(run, state=state, reason=reason, ended=event.at)
+    return replace(run, state=state, reason=reason, ended=run.ended or event.at)
 
 
 def _running(run: Run, _: Event) -> Run:

@@ -15,20 +15,33 @@ from typing import Any
 
 from systemd import journal
 
-from rota.events import KINDS, Event
-from rota.names import agent_of, service_of
+from rota.events import KINDS, Event, fold
+from rota.names import AGENT_NAME, agent_of, service_of
 
-Fields = Mapping[str, bytes]
+Fields = Mapping[str, bytes | list[bytes]]
+"""An entry as the raw reader gives it: a field that is there more than once is a list."""
 
 ROTA_MESSAGE = "5b7c9a1e0d3f4c5e8a6b2d1f9e0c7a34"
 """MESSAGE_ID of every structured entry of rotad's."""
 
+_RUN = re.compile("[0-9a-f]{32}")
+_NUMBER = re.compile("[0-9]{1,18}")
+_LARGEST = 2**63 - 1
 _STATUS_NAME = re.compile(r"status=\d+/(\S+)")
-_UNMET = re.compile(r"unmet condition check (.*)$")
+_UNMET = re.compile(r"(?:unmet|failed) condition check \(?(\w+=[^ )]*)")
+# JOB_RESULT of a start that never came to a process: the invocation id, if any, is an older run's.
+_NEVER_BEGAN = ("dependency", "assert", "unsupported", "collected", "once", "invalid")
 
 
 def _text(fields: Fields, name: str) -> str:
-    return fields.get(name, b"").decode("utf-8", "replace")
+    value = fields.get(name, b"")
+    return (value[0] if isinstance(value, list) else value).decode("utf-8", "replace")
+
+
+def _number(fields: Fields, name: str) -> int | None:
+    """Return a number, None for what is none that SQLite and D-Bus could hold."""
+    text = _text(fields, name)
+    return int(text) if _NUMBER.fullmatch(text) else None
 
 
 def _exited(fields: Fields) -> dict[str, Any]:
@@ -36,24 +49,18 @@ def _exited(fields: Fields) -> dict[str, Any]:
     return {
         "command": _text(fields, "COMMAND"),
         "code": _text(fields, "EXIT_CODE"),
-        "status": int(_text(fields, "EXIT_STATUS") or 0),
+        "status": _number(fields, "EXIT_STATUS") or 0,
         "status_name": named[1] if named else None,
     }
 
 
 def _resources(fields: Fields) -> dict[str, Any]:
     data: dict[str, Any] = {}
-    if value := _text(fields, "CPU_USAGE_NSEC"):
-        data["cpu_usec"] = int(value) // 1000
-    if value := _text(fields, "MEMORY_PEAK"):
-        data["memory_peak"] = int(value)
+    if (cpu := _number(fields, "CPU_USAGE_NSEC")) is not None:
+        data["cpu_usec"] = cpu // 1000
+    if (memory := _number(fields, "MEMORY_PEAK")) is not None:
+        data["memory_peak"] = memory
     return data
-
-
-def _unmet(fields: Fields) -> dict[str, Any]:
-    found = _UNMET.search(_text(fields, "MESSAGE"))
-    condition = found[1] if found else "condition"
-    return {"reason": "paused" if "/rota/paused/" in condition else condition}
 
 
 _Read = Callable[[Fields], dict[str, Any]]
@@ -84,27 +91,51 @@ def _identity(cursor: str) -> str:
 def _systemd_event(fields: Fields, cursor: Callable[[], str], at: int) -> Event | None:
     unit = _text(fields, "UNIT") or _text(fields, "USER_UNIT")
     agent = agent_of(unit) if unit.endswith(".service") else None
-    if agent is None:
+    message = _MESSAGES.get(_text(fields, "MESSAGE_ID"))
+    if agent is None or message is None:
         return None
     run = _text(fields, "INVOCATION_ID") or _text(fields, "USER_INVOCATION_ID")
-    kind, read = _MESSAGES[_text(fields, "MESSAGE_ID")]
+    kind, read = message
     data = read(fields)
-    if data.get("result") == "start-limit-hit" or not run:
+    unmet = _UNMET.search(_text(fields, "MESSAGE")) if kind == "running" else None
+    if unmet or not _RUN.fullmatch(run) or data.get("result") in (*_NEVER_BEGAN, "start-limit-hit"):
         # The invocation id is absent, or that of the run before: nothing was started.
         run = _identity(cursor())
         if kind == "running":
-            kind, data = "skipped", _unmet(fields)
+            condition = unmet[1] if unmet else "condition"
+            kind, data = "skipped", {"reason": "paused" if "/rota/paused/" in condition else condition}
     if kind in ("activated", "skipped", "not-started"):
         data |= {"boot": _text(fields, "_BOOT_ID"), "cursor": cursor()}
     return Event(kind, agent, run, at, data)
 
 
+def _data(text: str) -> dict[str, Any]:
+    """Return the data of an entry of rotad's.
+
+    Raises:
+        ValueError, RecursionError: it is not what SQLite and D-Bus can hold.
+    """
+    data = json.loads(text or "{}")
+    if not isinstance(data, dict):
+        raise ValueError("not a table")
+    json.dumps(data, ensure_ascii=False, allow_nan=False).encode()
+    for value in data.values():
+        if isinstance(value, dict | list) or (isinstance(value, int | float) and abs(value) > _LARGEST):
+            raise ValueError("not a plain value")
+    return data
+
+
 def _rota_event(fields: Fields, at: int) -> Event | None:
-    kind = _text(fields, "ROTA_EVENT")
-    run = _text(fields, "ROTA_RUN")
-    if kind not in KINDS or not run:
+    kind, agent, run = (_text(fields, name) for name in ("ROTA_EVENT", "ROTA_AGENT", "ROTA_RUN"))
+    if kind not in KINDS or not _RUN.fullmatch(run) or not re.fullmatch(AGENT_NAME, agent):
         return None
-    return Event(kind, _text(fields, "ROTA_AGENT"), run, at, json.loads(_text(fields, "ROTA_DATA") or "{}"))
+    try:
+        event = Event(kind, agent, run, at, _data(_text(fields, "ROTA_DATA")))
+        fold(None, event)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        # Of another version of rotad's: raising would stop this one at each of its starts.
+        return None
+    return event
 
 
 def to_event(fields: Fields, cursor: Callable[[], str], at: int) -> Event | None:
@@ -117,7 +148,7 @@ def to_event(fields: Fields, cursor: Callable[[], str], at: int) -> Event | None
     """
     if _text(fields, "MESSAGE_ID") == ROTA_MESSAGE:
         return _rota_event(fields, at)
-    return _systemd_event(fields, cursor, int(_text(fields, "_SOURCE_REALTIME_TIMESTAMP") or at))
+    return _systemd_event(fields, cursor, _number(fields, "_SOURCE_REALTIME_TIMESTAMP") or at)
 
 
 class Reader:
@@ -133,9 +164,10 @@ class Reader:
             self._reader.seek_head()
         else:
             self._reader.seek_cursor(cursor)
-            if self._reader._next() and not self._reader.test_cursor(cursor):
-                # That entry is vacuumed, and this one is the next there is.
-                self._reader._previous()
+            vacuumed = self._reader._next() and not self._reader.test_cursor(cursor)
+            # Then this one is the next there is: back behind the one before it, if there is any.
+            if vacuumed and not self._reader._previous():
+                self._reader.seek_head()
 
     def _match(self, user: bool) -> None:
         uid = os.getuid()

@@ -183,7 +183,8 @@ def _unavailable(record: BaseModel, path: str = "") -> Iterator[rules.Breach]:
 
 
 def _json(text: str) -> Any:
-    raw = json.loads(text)
+    """Read JSON, where null is a key that is not written: Nix has no other way to leave one out."""
+    raw = json.loads(text, object_hook=lambda table: {k: v for k, v in table.items() if v is not None})
     if "\\ud" in text.lower():
         json.dumps(raw, ensure_ascii=False).encode()  # ValueError for half a surrogate pair: no file takes it
     return raw
@@ -267,11 +268,12 @@ class _Reader:
         if not self.settled:
             return  # the settings' own mistakes come first
         known = self.settings.runners
-        for name, declaration in self.declarations.items():
+        for name, declaration in list(self.declarations.items()):
             runner = declaration.agent.runner
             if runner is not None and runner not in known:
                 hint = nearest(runner, known) or f"; declare [runners.{runner}] in {settings_file}"
                 self.report(*self.places[name], [rules.Breach("runner", f"unknown runner{hint}", runner)])
+                del self.declarations[name]
 
     def bundled(self, raw: dict[str, tuple[dict[str, Any], Path, str]], file: str) -> None:
         """Put the declarations of enabled bundled agents under what the user wrote of the same name."""

@@ -177,7 +177,9 @@ class Schedule(Record):
     """When an agent runs: exactly one of cron, every, calendar, once, on_boot or solar."""
 
     cron: CronText | None = _key(
-        None, "Five cron fields or @daily and friends, as in crontab(5).", "0 9 * * MON"
+        None,
+        "Five cron fields as in crontab(5), or @hourly, @daily, @weekly, @monthly, @yearly.",
+        "0 9 * * MON",
     )
     timezone: TimeZone | None = _key(
         None, "IANA time zone of cron or once; the machine's own by default.", "Europe/Rome"
@@ -195,7 +197,7 @@ class Schedule(Record):
     on_boot: StrictBool | Duration | None = _key(
         None, "true: right after each boot; or the time to wait after it.", True, "2min"
     )
-    solar: Line | None = _later("sunrise, sunset, dawn or dusk at the configured place.", "sunset")
+    solar: Line | None = _later("Sunrise, sunset, dawn or dusk at the configured place.", "sunset")
     offset: Line | None = _later("With solar: time before (-) or after it.", "-30min")
     jitter: Duration | None = _key(
         None, "Delay each slot by a fixed share of this span, the same for every slot.", "10min"
@@ -240,7 +242,10 @@ class Sandbox(Record):
     """What the strict sandbox is opened for, key by key."""
 
     network: StrictBool | tuple[Network, ...] = _key(
-        False, "false: none; true: all; a list: only these addresses and prefixes.", ["10.0.0.0/8"]
+        False,
+        "false: none; true: all; a list: only these addresses and prefixes, or the words localhost, "
+        "link-local and multicast.",
+        ["10.0.0.0/8"],
     )
     writable: tuple[AbsolutePath, ...] = _key(
         (), "Paths the agent may write to, beside its own state directory.", ["/srv/repo"]
@@ -255,7 +260,8 @@ class Sandbox(Record):
     groups: tuple[UserName, ...] = _key((), "Supplementary groups.", ["systemd-journal"])
     unit: Mapping[UnitKey, UnitValue] = _key(
         {},
-        "Any key of the [Service] section as the way out; replaces what rota would write.",
+        "Any key of the [Service] section as the way out; replaces what rota would write (for example "
+        'ProcSubset = "all" for a program that reads /proc/sys, as journalctl --boot does).',
         {"MemoryDenyWriteExecute": False},
     )
 
@@ -295,7 +301,9 @@ class Agent(Record):
         {}, "Environment variables; not for secrets, the unit is world-readable.", {"LANG": "C.UTF-8"}
     )
     environment_files: tuple[EnvironmentFile, ...] = _key(
-        (), "Files with environment variables, read by systemd; with a leading -, may be absent."
+        (),
+        "Files with environment variables, read by systemd; with a leading -, may be absent.",
+        ["/etc/rota/agent.env"],
     )
     credentials: Mapping[CredentialName, AbsolutePath] = _key(
         {},
@@ -316,7 +324,9 @@ class Runner(Record):
         description="Program and arguments; {prompt} is replaced by the agent's prompt.",
         examples=[["claude", "-p", "{prompt}"]],
     )
-    environment: Mapping[VariableName, Argument] = _key({}, "Environment variables for its agents.")
+    environment: Mapping[VariableName, Argument] = _key(
+        {}, "Environment variables for its agents.", {"LANG": "C.UTF-8"}
+    )
 
 
 class Settings(Record):
@@ -325,7 +335,9 @@ class Settings(Record):
     bundled: tuple[AgentName, ...] = _key(
         (), "Agents that come with rota and are to be enabled.", ["disk-report"]
     )
-    runners: Mapping[AgentName, Runner] = _key({}, "Runners by name.")
+    runners: Mapping[AgentName, Runner] = _key(
+        {}, "Runners by name.", {"claude": {"command": ["claude", "-p", "{prompt}"]}}
+    )
     channels: Mapping[AgentName, Mapping[str, Any]] | None = _later("Where people are told.")
 
 

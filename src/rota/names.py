@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from rota.errors import Exit
 
 AGENT_NAME = r"[a-z0-9][a-z0-9-]{0,62}"
 PREFIX = "rota-"
+_UNIT = re.compile(rf"{PREFIX}({AGENT_NAME})\.(?:service|timer)")
 
 BUS_NAME = "org.rota1"
 MANAGER_PATH = "/org/rota1"
@@ -49,7 +51,5 @@ def timer_of(agent: str) -> str:
 
 def agent_of(unit: str) -> str | None:
     """Return the agent a service or timer unit belongs to, None for other units."""
-    stem, dot, kind = unit.rpartition(".")
-    if dot and kind in ("service", "timer") and stem.startswith(PREFIX):
-        return stem[len(PREFIX) :]
-    return None
+    found = _UNIT.fullmatch(unit)
+    return found[1] if found else None

@@ -12,7 +12,6 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-from rota import journal
 from rota.errors import RotaError
 from rota.events import Run
 from rota.names import agent_of, service_of
@@ -42,7 +41,7 @@ def trigger_of(details: Mapping[str, str], requested_by: str | None, *, at_boot:
     """Return who or what started a run, from systemd's ActivationDetails and rota's own requests.
 
     Args:
-        details: ActivationDetails of the unit, trigger_unit and so on.
+        details: ActivationDetails of the unit, trigger_unit and so on; {} if they are of an earlier run.
         requested_by: the person who asked rota for it, None if nobody did.
         at_boot: the agent's timer has a boot trigger and this is its first run since.
     """
@@ -72,7 +71,7 @@ class Observer:
         Args:
             systemd: the manager of the units.
             recorder: where runs are recorded.
-            boots: whether an agent is started by boot, and by nothing but a timer.
+            boots: whether boot is one of an agent's triggers.
             moved: hears of an agent whose timer or state may have changed.
             user: the manager is a user's.
         """
@@ -170,14 +169,16 @@ class Observer:
         agent = agent_of(unit) or ""
         details = dict(await self._systemd.unit_property(unit, "ActivationDetails", default=[]))
         boot = boot_id()
-        earlier = [item for item in self._recorder.store.runs(agent, 5) if item.id != run]
+        earlier = [item for item in self._recorder.store.runs(agent, 5) if item.id != run and item.started]
+        elapsed = int(details.get("trigger_timer_realtime_usec", _UNSET))
+        if any(elapsed <= (item.started or 0) for item in earlier):
+            details = {}  # systemd keeps those of the last triggered start when a person starts the unit
         at_boot = self._boots(agent) and all(item.boot != boot for item in earlier)
         trigger = trigger_of(details, self._requests.pop(unit, None), at_boot=at_boot)
         by = f" ({trigger['by']})" if "by" in trigger else ""
-        journal.record(
+        self._recorder.record(
             "triggered", agent, run, f"{agent}: run {run[:8]} started by {trigger['trigger']}{by}", trigger
         )
-        self._recorder.wake()
 
     async def _ended(self, unit: str) -> None:
         run = self._live.pop(unit, None)
@@ -193,7 +194,7 @@ class Observer:
     def _tell_success(self, agent: str, run: str, measured: Mapping[str, Any]) -> None:
         """Log that a run succeeded where systemd does not: a user's manager only says so when debugging."""
         if self._user and measured.get("result") == "success":
-            journal.record("deactivated", agent, run, f"{agent}: run {run[:8]} ended", {})
+            self._recorder.record("deactivated", agent, run, f"{agent}: run {run[:8]} ended", {})
 
     async def _measure(self, unit: str, run: str) -> dict[str, Any]:
         """Return what a run used, {} if the unit is no longer that run's."""
@@ -215,13 +216,11 @@ class Observer:
     def _archive(self, agent: str, run: str, measured: Mapping[str, Any]) -> None:
         known = self._recorder.store.get(run)
         state = known.state if known and known.over else "is over"
-        journal.record("archived", agent, run, f"{agent}: run {run[:8]} {state}", measured)
-        self._recorder.wake()
+        self._recorder.record("archived", agent, run, f"{agent}: run {run[:8]} {state}", measured)
 
     def _lose(self, agent: str, run: str, reason: str) -> None:
         log.warning("%s: run %s: %s", agent, run[:8], reason)
-        journal.record("lost", agent, run, f"{agent}: run {run[:8]}: {reason}", {"reason": reason})
-        self._recorder.wake()
+        self._recorder.record("lost", agent, run, f"{agent}: run {run[:8]}: {reason}", {"reason": reason})
 
     async def reconcile(self, since: int) -> None:
         """Hold the store's open runs against what systemd knows: after a start of rotad.

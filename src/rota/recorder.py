@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from rota import journal
 from rota.errors import Exit, RotaError
@@ -29,6 +30,7 @@ class Recorder:
         self._user = user
         self._wake = asyncio.Event()
         self._expected: dict[str, tuple[float, asyncio.Future[Run | None]]] = {}
+        self._written: dict[tuple[str, str], float] = {}
         self._full = False
         self.store = self._open()
         self._reader = journal.Reader(self.store.cursor(), user=user)
@@ -76,6 +78,8 @@ class Recorder:
         events, cursor, more = self._reader.read()
         # Entries about other units leave no trace: the cursor behind them is kept in memory only.
         if events and cursor is not None:
+            for event in events:
+                self._written.pop((event.run, event.kind), None)
             for run in self.store.append(events, cursor):
                 self._changed(run)
                 if run.over and run.id in self._expected:
@@ -119,8 +123,15 @@ class Recorder:
             await self.drain()
         return run
 
+    def record(self, event: str, agent: str, run: str, message: str, data: Mapping[str, Any]) -> None:
+        """Log an event of our own, see `journal.record`, and look out for it until it is in the journal."""
+        journal.record(event, agent, run, message, data)
+        self._written[run, event] = time.monotonic() + _PATIENCE
+        self.wake()
+
     def _overdue(self) -> None:
         now = time.monotonic()
+        self._written = {entry: deadline for entry, deadline in self._written.items() if now <= deadline}
         for run_id, (deadline, _) in list(self._expected.items()):
             if now > deadline:
                 self._answer(run_id, None)
@@ -129,12 +140,11 @@ class Recorder:
         """Drain whenever woken, and again soon while an end is known to be on its way."""
         pause = 0.0
         while True:
-            if self._expected:
-                # systemd's word on D-Bus is some milliseconds ahead of journald's file.
+            if self._expected or self._written:
+                # systemd's word on D-Bus, and our own, are some milliseconds ahead of journald's file.
                 pause = min(max(pause * 1.5, 0.001), 0.25)
-                with_timeout = asyncio.wait_for(self._wake.wait(), pause)
                 try:
-                    await with_timeout
+                    await asyncio.wait_for(self._wake.wait(), pause)
                     pause = 0.0
                 except TimeoutError:
                     self._overdue()

@@ -26,7 +26,7 @@ _COMPANIONS: Mapping[str, tuple[str, ...]] = {
     "offset": ("solar",),
 }
 _CALENDAR_KINDS = frozenset(("cron", "calendar", "once"))
-_OWNED: Mapping[str, str] = {
+OWNED: Mapping[str, str] = {
     "Type": "rota's record of runs depends on it",
     "ExecStart": "write command instead",
     "ExecCondition": "rota's own",
@@ -136,8 +136,8 @@ def _durations(raw: Raw) -> Iterator[Breach]:
 def _sandbox(raw: Raw) -> Iterator[Breach]:
     sandbox = _table(raw.get("sandbox"))
     for key in _table(sandbox.get("unit")):
-        if key in _OWNED:
-            yield Breach(f"sandbox.unit.{key}", f"not settable here: {_OWNED[key]}")
+        if key in OWNED:
+            yield Breach(f"sandbox.unit.{key}", f"not settable here: {OWNED[key]}")
     devices = sandbox.get("devices")
     for index, path in enumerate(devices if isinstance(devices, list) else ()):
         if isinstance(path, str) and not path.startswith("/dev/"):

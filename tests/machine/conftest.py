@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.machine.house import House
 from tests.machine.install import install_rota
 from tests.machine.machine import Machine, missing
 
@@ -24,3 +25,11 @@ def machine(bootable: None) -> Iterator[Machine]:
     with Machine() as booted:
         install_rota(booted)
         yield booted
+
+
+@pytest.fixture
+def house(machine: Machine) -> Iterator[House]:
+    """Agents that are gone after the test."""
+    agents = House(machine)
+    yield agents
+    agents.clear()

@@ -33,7 +33,6 @@ PACKAGES = (
     # what rota needs, and to install it
     "make",
     "python3",
-    "python3-croniter",
     "python3-dbus-next",
     "python3-pydantic",
     "python3-rich",
