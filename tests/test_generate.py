@@ -456,20 +456,9 @@ def test_no_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         assert (out, err.splitlines()[0]) == ("", f"rota: {tmp_path}/nowhere: no such file or directory")
 
 
-VERBS = (
-    "check",
-    "schema",
-    "generate",
-    "plan",
-    "apply",
-    "list",
-    "show",
-    "run",
-    "stop",
-    "pause",
-    "runs",
-    "logs",
-)
+DECLARING = ("check", "schema", "generate", "plan", "apply")
+ASKING = ("list", "show", "run", "stop", "pause", "resume", "runs", "logs")
+VERBS = (*DECLARING, *ASKING)
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS])

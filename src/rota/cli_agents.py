@@ -229,7 +229,7 @@ def _show_run(run: Table) -> None:
             ("Started by", output.trigger(run)),
             ("Attempt", str(run["attempt"])),
             ("CPU", cpu),
-            ("Memory", f"{memory} at most"),
+            ("Memory", f"{memory} at most" if memory != "-" else memory),
             ("Read", format_size(run["io_read"]) if "io_read" in run else ""),
             ("Written", format_size(run["io_write"]) if "io_write" in run else ""),
             ("Log", f"rota logs {run['id'][:8]}"),

@@ -170,6 +170,10 @@ def _sentence(summary: dict[str, list[str]], plan: Plan) -> str:
 
 def _diff(plan: Plan, name: str) -> None:
     before, after = plan.before.get(name, ""), plan.after(name)
+    # The declaration at the end says again what the keys before it do, unless it is all that differs.
+    cut = f"\n[{names.SECTION}]\n"
+    if before.partition(cut)[0] != after.partition(cut)[0]:
+        before, after = before.partition(cut)[0], after.partition(cut)[0]
     for text in difflib.unified_diff(
         before.splitlines(),
         after.splitlines(),
@@ -190,11 +194,11 @@ def plan(arguments: argparse.Namespace) -> int:
         files = {"added": found.added, "changed": found.changed, "removed": found.removed}
         output.emit_json({"agents": summary, "files": files, "foreign": list(found.foreign)})
         return int(Exit.OK)
-    shared = {"rota.slice", *(f"rota-{priority}.slice" for priority in WEIGHTS)}
-    for name in (*found.added, *found.changed, *found.removed):
-        # Six slices that never differ would hide what was declared.
-        if name not in shared or name not in found.added:
-            _diff(found, name)
+    shared = {names.TARGET, "rota.slice", *(f"rota-{priority}.slice" for priority in WEIGHTS)}
+    everything = [*found.added, *found.changed, *found.removed]
+    # What follows from the agents would hide them: it is shown where nothing else changes.
+    for name in [name for name in everything if name not in shared] or everything:
+        _diff(found, name)
     for name in found.foreign:
         output.talk(f"{_unit_dir(arguments) / name} exists and is not rota's: apply will refuse.", "red")
     output.line(_sentence(summary, found), "bold")

@@ -209,7 +209,7 @@ class _Reader:
     def parse(self, path: Path, file: str, parser: Callable[[str], Any]) -> dict[str, Any] | None:
         """Return a file's content, or None after reporting why there is none."""
         try:
-            raw = parser(path.read_text(encoding="utf-8"))
+            raw = parser(path.read_bytes().decode())  # not read_text(): it takes a lone CR for a newline
         except OSError as error:
             self.problems.append(Problem(file, "", f"cannot be read: {error.strerror}"))
         except UnicodeDecodeError as error:
