@@ -32,8 +32,10 @@ def on_message(message):
         return
     if message.member == "PropertiesChanged" and message.path == path:
         state = message.body[1].get("ActiveState")
-        if state is not None and state.value in ("inactive", "failed"):
-            seen.setdefault("systemd", now)
+        if state is not None and state.value == "active":
+            seen["began"] = now
+        elif state is not None and "began" in seen and state.value in ("inactive", "failed"):
+            seen.setdefault("systemd", now)  # a queued start changes properties of an inactive unit too
     elif message.member == "RunChanged" and message.body[0] == agent and message.body[2] in OVER:
         seen.setdefault("over", now)
         if message.body[3]["archived"].value:
