@@ -143,7 +143,7 @@ def list_(arguments: argparse.Namespace) -> int:
         )
         for agent in agents
     ]
-    output.table(("AGENT", "SCHEDULE", "NEXT", "LAST", "TREND"), rows, flexible=(1,))
+    output.table(("AGENT", "SCHEDULE", "NEXT", "LAST", "TREND"), rows, flexible=(1, 2))
     output.line(_closing(agents, present))
     return int(Exit.OK)
 
@@ -229,7 +229,7 @@ def _show_run(run: Table) -> None:
             ("Started by", output.trigger(run)),
             ("Attempt", str(run["attempt"])),
             ("CPU", cpu),
-            ("Memory", f"{memory} at most" if memory != "-" else memory),
+            ("Memory", f"{memory} at most" if memory != "-" else ""),
             ("Read", format_size(run["io_read"]) if "io_read" in run else ""),
             ("Written", format_size(run["io_write"]) if "io_write" in run else ""),
             ("Log", f"rota logs {run['id'][:8]}"),
@@ -253,9 +253,11 @@ def _show_agent(agent: Table, found: list[dict[str, Any]]) -> None:
             ("Priority", agent["priority"]),
             ("Tags", ", ".join(agent["tags"])),
             ("Unit", agent["unit"]),
-            ("Declared", agent["declaration"]),
         ]
     )
+    output.line(f"{'Declared':>12}:")
+    for key, value in sorted(json.loads(agent["declaration"]).items()):
+        output.line(f"{'':14}{key} = {json.dumps(value, ensure_ascii=False)}")
     if found:
         output.line()
         _runs_table(found, named=False)

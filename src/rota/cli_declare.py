@@ -65,7 +65,7 @@ def check(arguments: argparse.Namespace) -> int:
         output.emit_json({"errors": [], "warnings": [_problem_table(item) for item in verdict.warnings]})
         return int(Exit.OK)
     _warn(verdict.warnings)
-    output.line(f"{_plural(loaded.declared, 'declaration')} checked, no errors.")
+    output.line(f"{_plural(len(loaded.declarations), 'agent')} checked, no errors.")
     return int(Exit.OK)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -97,6 +98,8 @@ class Client:
 @asynccontextmanager
 async def client(*, user: bool) -> AsyncIterator[Client]:
     """Connect to rotad's bus for the length of a block."""
+    # dbus-next leaves a future behind when the bus hangs up, and asyncio would print its traceback.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     bus = await connect(user=user)
     try:
         yield Client(bus)

@@ -76,7 +76,7 @@ class Daemon:
         self._observer = Observer(
             self._systemd,
             self._recorder,
-            boots=lambda name: name in self._agents and self._agents[name].at_boot,
+            agents=lambda name: self._agents.get(name),
             moved=lambda name: self._next.pop(name, None),
             user=self._user,
         )

@@ -143,7 +143,8 @@ def _deactivated(run: Run, event: Event) -> Run:
 
 
 def _skipped(run: Run, event: Event) -> Run:
-    return replace(run, state="skipped", reason=str(event.data["reason"]), ended=event.at)
+    # Nothing ran, so there is nothing to file.
+    return replace(run, state="skipped", reason=str(event.data["reason"]), ended=event.at, archived=True)
 
 
 def _not_started(run: Run, event: Event) -> Run:

@@ -12,9 +12,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
+from rota.definitions import Definition
 from rota.errors import RotaError
 from rota.events import Run
-from rota.names import agent_of, service_of
+from rota.names import agent_of, service_of, timer_of
 from rota.recorder import Recorder
 from rota.systemd import Systemd, UnitChange
 
@@ -37,21 +38,23 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
 
 
-def trigger_of(details: Mapping[str, str], requested_by: str | None, *, at_boot: bool) -> dict[str, str]:
-    """Return who or what started a run, from systemd's ActivationDetails and rota's own requests.
+def trigger_of(
+    activated_by: str, requested_by: str | None, *, elapsed: bool, at_boot: bool
+) -> dict[str, str]:
+    """Return who or what started a run.
 
     Args:
-        details: ActivationDetails of the unit, trigger_unit and so on; {} if they are of an earlier run.
+        activated_by: the unit that triggered the first start since systemd loaded this one.
         requested_by: the person who asked rota for it, None if nobody did.
-        at_boot: the agent's timer has a boot trigger and this is its first run since.
+        elapsed: the agent's timer has elapsed since the run before.
+        at_boot: the timer has a boot trigger, and this is the agent's first run since.
     """
-    unit = details.get("trigger_unit", "")
-    kind = unit.rpartition(".")[2]
-    if kind in ("timer", "path", "socket"):
-        return {"trigger": "boot" if kind == "timer" and at_boot else kind}
     if requested_by is not None:
         return {"trigger": "person", "by": requested_by}
-    return {"trigger": "manual"}
+    if elapsed:
+        return {"trigger": "boot" if at_boot else "timer"}
+    kind = activated_by.rpartition(".")[2]
+    return {"trigger": kind if kind in ("path", "socket") else "manual"}
 
 
 class Observer:
@@ -62,7 +65,7 @@ class Observer:
         systemd: Systemd,
         recorder: Recorder,
         *,
-        boots: Callable[[str], bool],
+        agents: Callable[[str], Definition | None],
         moved: Callable[[str], object],
         user: bool,
     ) -> None:
@@ -71,14 +74,14 @@ class Observer:
         Args:
             systemd: the manager of the units.
             recorder: where runs are recorded.
-            boots: whether boot is one of an agent's triggers.
+            agents: gives an installed agent by its name.
             moved: hears of an agent whose timer or state may have changed.
             user: the manager is a user's.
         """
         self._user = user
         self._systemd = systemd
         self._recorder = recorder
-        self._boots = boots
+        self._agents = agents
         self._moved = moved
         self._requests: dict[str, str] = {}
         self._starting: set[str] = set()
@@ -168,13 +171,20 @@ class Observer:
     async def _record_trigger(self, unit: str, run: str) -> None:
         agent = agent_of(unit) or ""
         details = dict(await self._systemd.unit_property(unit, "ActivationDetails", default=[]))
+        definition = self._agents(agent)
+        earlier = [item for item in self._recorder.store.runs(agent, 5) if item.id != run]
+        last = max((item.started or 0 for item in earlier), default=0)
+        elapsed = False
+        if definition is not None and definition.scheduled:
+            # Of a timer ActivationDetails= tells only the first start since the unit was loaded.
+            elapsed = await self._systemd.unit_property(timer_of(agent), "LastTriggerUSec", "Timer") > last
         boot = boot_id()
-        earlier = [item for item in self._recorder.store.runs(agent, 5) if item.id != run and item.started]
-        elapsed = int(details.get("trigger_timer_realtime_usec", _UNSET))
-        if any(elapsed <= (item.started or 0) for item in earlier):
-            details = {}  # systemd keeps those of the last triggered start when a person starts the unit
-        at_boot = self._boots(agent) and all(item.boot != boot for item in earlier)
-        trigger = trigger_of(details, self._requests.pop(unit, None), at_boot=at_boot)
+        trigger = trigger_of(
+            details.get("trigger_unit", ""),
+            self._requests.pop(unit, None),
+            elapsed=elapsed,
+            at_boot=bool(definition and definition.at_boot) and all(item.boot != boot for item in earlier),
+        )
         by = f" ({trigger['by']})" if "by" in trigger else ""
         self._recorder.record(
             "triggered", agent, run, f"{agent}: run {run[:8]} started by {trigger['trigger']}{by}", trigger

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rota.quantity import USEC, format_duration, format_size
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 _WORDS: Mapping[str, tuple[str, str]] = {
     "succeeded": ("ok", "green"),
@@ -69,7 +73,7 @@ def took(run: Mapping[str, Any]) -> str:
     """Return how long a run took, "" if that is not known."""
     if "started" not in run or "ended" not in run or run["state"] == "skipped":
         return ""
-    return seconds(run["ended"] - run["started"])
+    return seconds(max(run["ended"] - run["started"], 0))  # the clock may have been put back
 
 
 def seconds(usec: int) -> str:
@@ -151,33 +155,33 @@ def table(
     """
     from rich.console import Console  # noqa: PLC0415  (a third of the time of `rota list`)
     from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
 
-    terminal = sys.stdout.isatty()
+    terminal, coloured = sys.stdout.isatty(), colour(sys.stdout)
+    width = shutil.get_terminal_size().columns if terminal else 1000
     console = Console(
-        file=sys.stdout,
-        width=None if terminal else 1000,
-        no_color=not colour(sys.stdout),
-        highlight=False,
-        emoji=False,
-        markup=False,
+        file=sys.stdout, width=width, force_terminal=coloured, highlight=False, emoji=False, markup=False
     )
-    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold" if terminal else "")
+    lines = [[_text(cell) for cell in row] for row in rows]
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold" if coloured else "")
     for index, header in enumerate(headers):
+        longest = max((len(row[index]) for row in lines), default=0)
         shown.add_column(
             header.lstrip(">"),
             justify="right" if header.startswith(">") else "left",
             no_wrap=True,
             overflow="ellipsis",
-            min_width=8 if index in flexible else None,
-            ratio=None,
+            min_width=8 if index in flexible else max(longest, len(header.lstrip(">"))),
         )
-    for row in rows:
-        cells = []
-        for cell in row:
-            parts = [cell] if cell and isinstance(cell[0], str) else list(cell)
-            cells.append(Text.assemble(*((str(part[0]), str(part[1])) for part in parts)))
-        shown.add_row(*cells)
+    for row in lines:
+        shown.add_row(*row)
     with console.capture() as captured:
         console.print(shown)
     sys.stdout.write("\n".join(text.rstrip() for text in captured.get().splitlines()) + "\n")
+
+
+def _text(cell: Cell | Sequence[Cell]) -> Text:
+    """Return one cell as rich's text."""
+    from rich.text import Text  # noqa: PLC0415  (with the table's)
+
+    parts = [cell] if cell and isinstance(cell[0], str) else list(cell)
+    return Text.assemble(*((str(part[0]), str(part[1])) for part in parts))
