@@ -309,7 +309,7 @@ def test_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("--config", config, "check")
     absent = "systemd: Command /nonexistent/x is not executable: No such file or directory"
     told = f"agents.d/b.toml: command: {absent}"
-    assert capsys.readouterr() == ("2 declarations checked, no errors.\n", f"warning: {told}\n")
+    assert capsys.readouterr() == ("2 agents checked, no errors.\n", f"warning: {told}\n")
     run("--config", config, "--json", "check")
     out, err = capsys.readouterr()
     warning = {"file": "agents.d/b.toml", "key": "command", "value": "", "message": absent}

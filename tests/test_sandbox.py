@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from rota.model import Resources, Sandbox
-from rota.sandbox import Keys, quote, resource_keys, service_keys
+from rota.model import Agent, Resources, Sandbox
+from rota.sandbox import Keys, impossible, quote, resource_keys, service_keys
 
 DEFAULT = service_keys(Sandbox())
 NEEDS_PRIVILEGE = {
@@ -115,3 +115,42 @@ def test_resources() -> None:
         "CPUQuota": ("50%",),
         "TasksMax": ("64",),
     }
+
+
+HIDDEN = "is hidden from it; add the folder to sandbox.readable or sandbox.writable"
+# What one manager or the other cannot do: a declaration, whose manager, the keys it is told of.
+IMPOSSIBLE: list[tuple[dict[str, Any], bool, dict[str, str]]] = [
+    ({}, False, {}),
+    ({}, True, {}),
+    ({"sandbox": {"user": "ada", "groups": ["disk"], "devices": ["/dev/fuse"]}}, False, {}),
+    (
+        {"sandbox": {"user": "ada", "groups": ["disk"], "devices": ["/dev/fuse"], "network": ["::1"]}},
+        True,
+        {
+            "sandbox.user": "not with --user: your agents run as you",
+            "sandbox.groups": "not with --user: your agents have your groups",
+            "sandbox.devices": "not with --user: your agents have your devices",
+            "sandbox.network": "not a list with --user: only the system manager filters addresses",
+        },
+    ),
+    ({"working_directory": "/home/ada/x"}, False, {"working_directory": f"/home/ada/x {HIDDEN}"}),
+    ({"working_directory": "/home/ada/x"}, True, {}),
+    ({"working_directory": "/home/ada/x", "sandbox": {"writable": ["/home/ada/x"]}}, False, {}),
+    ({"working_directory": "/home/ada/x", "sandbox": {"readable": ["/home/ada"]}}, False, {}),
+    (
+        {"working_directory": "/home/adam", "sandbox": {"readable": ["/home/ada"]}},
+        False,
+        {"working_directory": f"/home/adam {HIDDEN}"},
+    ),
+    ({"command": ["/home/ada/run"]}, False, {"command": f"/home/ada/run {HIDDEN}"}),
+    ({"command": ["/home/ada/run"], "sandbox": {"unit": {"ProtectHome": False}}}, False, {}),
+    ({"working_directory": "/srv"}, False, {}),
+]
+
+
+@pytest.mark.parametrize(("written", "user", "told"), IMPOSSIBLE)
+def test_what_a_manager_cannot_do_is_refused(
+    written: dict[str, Any], user: bool, told: dict[str, str]
+) -> None:
+    agent = Agent.model_validate({"command": ["/bin/true"], **written})
+    assert dict(impossible(agent, user=user)) == told

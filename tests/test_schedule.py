@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +122,7 @@ def test_a_calendar_event_that_systemd_refuses_is_an_error_at_its_key(tmp_path: 
         tmp_path, {n: f"command = ['/bin/true']\nschedule = {t}\n" for n, t in texts.items()}
     )
     with pytest.raises(DeclarationError) as caught:
-        checked(config)
+        checked(config, user=False)
     assert [str(problem) for problem in caught.value.problems] == [
         'agents.d/one.toml: schedule.calendar: "Fri..Mon": '
         "not a calendar event; see systemd.time(7), CALENDAR EVENTS",
@@ -133,11 +132,3 @@ def test_a_calendar_event_that_systemd_refuses_is_an_error_at_its_key(tmp_path: 
         "never happens: there is no such date, or it is past",
     ]
     assert caught.value.message == "3 errors in 3 of 3 declarations; nothing was changed."
-
-
-@needs_systemd
-def test_next_elapses() -> None:
-    base = datetime(2027, 1, 1, tzinfo=UTC)
-    found = analyze.next_elapses("*-*-* 09:00:00 Europe/Rome", 2, base)
-    assert found == [datetime(2027, 1, day, 8, tzinfo=UTC) for day in (1, 2)]
-    assert analyze.next_elapses("*-02-30", 3, base) == []

@@ -8,16 +8,12 @@ import re
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rota.errors import Exit, RotaError
 
 _BATCH = 1000
 _REFUSED = re.compile(r"Failed to parse calendar (?:specification|expression) '(.*)': (.*)")
-_ELAPSE = re.compile(
-    r"(?:Next elapse|Iter(?:ation|\.) #\d+|\(in UTC\)): \w{3} (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(\.\d+)? (\S+)"
-)
 
 
 def _run(arguments: Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:
@@ -55,27 +51,6 @@ def calendar_errors(events: Iterable[str]) -> dict[str, str]:
                 if line.rstrip().endswith("never"):
                     errors[event] = "never happens: there is no such date, or it is past"
     return errors
-
-
-def next_elapses(event: str, count: int, now: datetime | None = None) -> list[datetime]:
-    """Return the next `count` points in time of a calendar event, in UTC.
-
-    Args:
-        event: an OnCalendar= expression.
-        count: how many at most.
-        now: where to begin; the present by default.
-    """
-    base = [f"--base-time={now.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"] if now else []
-    found: list[datetime] = []
-    for line in _run(["calendar", f"--iterations={count}", *base, "--", event]).stdout.splitlines():
-        if (match := _ELAPSE.search(line.strip())) is None:
-            continue
-        moment = datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
-        if "(in UTC)" in line:
-            found[-1] = moment  # of the local time on the line before
-        else:
-            found.append(moment)
-    return found
 
 
 def verify(units: Sequence[Path]) -> list[str]:

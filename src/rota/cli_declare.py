@@ -49,7 +49,7 @@ def _problem_table(problem: Problem) -> dict[str, str]:
 def check(arguments: argparse.Namespace) -> int:
     """Read all declarations, let systemd read the units, report every mistake."""
     try:
-        loaded = generate.checked(arguments.config)
+        loaded = generate.checked(arguments.config, user=arguments.user)
         files = generate.build(loaded, generate.context(user=arguments.user))
         verdict = generate.verify(loaded, files)
         if verdict.problems:
@@ -118,7 +118,7 @@ def json_schema(what: str) -> dict[str, Any]:
 
 def generate_(arguments: argparse.Namespace) -> int:
     """Write all units into a directory of their own."""
-    loaded = generate.checked(arguments.config)
+    loaded = generate.checked(arguments.config, user=arguments.user)
     files = generate.build(loaded, generate.context(user=arguments.user))
     _judged(loaded, generate.verify(loaded, files, generate.written_by_hand(loaded)))
     generate.write_directory(files, arguments.output)
@@ -133,7 +133,7 @@ def generate_(arguments: argparse.Namespace) -> int:
 
 
 def _planned(arguments: argparse.Namespace) -> tuple[Loaded, Plan]:
-    loaded = generate.checked(arguments.config)
+    loaded = generate.checked(arguments.config, user=arguments.user)
     files = generate.build(loaded, generate.context(user=arguments.user))
     plan = generate.compare(files, _unit_dir(arguments))
     _judged(loaded, generate.verify(loaded, files, (*plan.added, *plan.changed)))

@@ -76,7 +76,7 @@ class Daemon:
         self._observer = Observer(
             self._systemd,
             self._recorder,
-            agents=lambda name: self._agents.get(name),
+            agents=self._installed,
             moved=lambda name: self._next.pop(name, None),
             user=self._user,
         )
@@ -105,6 +105,9 @@ class Daemon:
         self._recorder.store.close()
         for task in done:
             task.result()
+
+    def _installed(self, name: str) -> definitions.Definition | None:
+        return self._agents.get(name)
 
     async def _take_name(self) -> None:
         from dbus_next.constants import NameFlag, RequestNameReply  # noqa: PLC0415  (only at the start)

@@ -64,7 +64,7 @@ def parse(text: str, path: str = "") -> Definition | None:
     _, found, section = text.partition(f"\n[{SECTION}]\n")
     if not found or not text.startswith(MARKER):
         return None
-    pairs = dict(line.split("=", 1) for line in section.splitlines() if "=" in line)
+    pairs = dict(line.split("=", 1) for line in section.split("\n") if "=" in line)
     return Definition(pairs["Agent"], pairs["Schedule"], json.loads(pairs["Declaration"]), path)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rota import analyze, names, schedule, units
+from rota import analyze, names, sandbox, schedule, units
 from rota.errors import DeclarationError, Exit, Problem, RotaError
 from rota.load import Loaded, calendar_events, load
 from rota.units import Context, UnitFile
@@ -39,8 +39,12 @@ def context(*, user: bool) -> Context:
     return Context(user=user, rota_agent=program("rota-agent"))
 
 
-def checked(config: Path) -> Loaded:
+def checked(config: Path, *, user: bool) -> Loaded:
     """Load a configuration, and let systemd judge what only it can.
+
+    Args:
+        config: see `load.load`.
+        user: it is for a user's manager.
 
     Raises:
         DeclarationError: with every mistake of every declaration.
@@ -54,6 +58,9 @@ def checked(config: Path) -> Loaded:
         for event, message in errors.items()
         for name, key in events[event]
     ]
+    for declaration in loaded.declarations:
+        for key, reason in sandbox.impossible(declaration.agent, user=user):
+            problems.append(loaded.problem(declaration.name, key, reason))
     if loaded.problems or problems:
         raise DeclarationError((*loaded.problems, *problems), loaded.declared)
     return loaded

@@ -237,11 +237,14 @@ class _Reader:
         if not isinstance(raw, dict):
             self.problems.append(Problem(file, prefix, "must be a table"))
             return
-        self.report(file, prefix, rules.breaches(raw))
+        broken = list(rules.breaches(raw))
+        self.report(file, prefix, broken)
         try:
             agent = Agent.model_validate(raw)
         except ValidationError as failed:
-            self.report(file, prefix, _explain(failed, Agent, raw))
+            # What a rule has said already, it has said better.
+            said = {breach.key for breach in broken if breach.key == "schedule"}
+            self.report(file, prefix, (b for b in _explain(failed, Agent, raw) if b.key not in said))
             return
         self.report(file, prefix, _unavailable(agent))
         if len(self.problems) == before and agent.enabled:

@@ -55,6 +55,7 @@ OWNED: Mapping[str, str] = {
 """Keys that [sandbox] unit may not set, with the reason or what to write instead."""
 
 # systemd takes no others: string_is_safe() in its config_parse_exec().
+_OFFSET = re.compile(r"\d\d:\d\d(?::\d\d)?(?:\.\d+)? ?(?:Z|UTC|[+-]\d\d:?\d\d)$")
 _PROGRAM = re.compile(r"/[^\0-\x1f\x7f\"'\\]*(?<!/)|[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
@@ -101,6 +102,8 @@ def _one_schedule(raw: Raw) -> Iterator[Breach]:
     for key, hosts in _COMPANIONS.items():
         if key in raw and not any(kind in hosts for kind in kinds):
             yield Breach(key, f"only goes with {' or '.join(hosts)}")
+    if "timezone" in raw and _OFFSET.search(str(raw.get("once", ""))):
+        yield Breach("timezone", "does not go with a time that has an offset", str(raw["timezone"]))
     if raw.get("on_boot") is False:
         yield Breach("on_boot", "write true, or the time to wait after boot, or leave it out")
     every = _span(raw, "every")
@@ -113,6 +116,11 @@ def _one_schedule(raw: Raw) -> Iterator[Breach]:
 def _schedules(raw: Raw) -> Iterator[Breach]:
     written = raw.get("schedule", [])
     many = isinstance(written, list)
+    if not many and not isinstance(written, dict):
+        yield Breach(
+            "schedule", 'must be a table such as { every = "5min" }, or a list of them', str(written)
+        )
+        return
     tables = [_table(item) for item in (written if many else [written])]
     for index, table in enumerate(tables):
         path = f"schedule[{index}]" if many else "schedule"
@@ -138,6 +146,8 @@ def _sandbox(raw: Raw) -> Iterator[Breach]:
     for key in _table(sandbox.get("unit")):
         if key in OWNED:
             yield Breach(f"sandbox.unit.{key}", f"not settable here: {OWNED[key]}")
+    if sandbox.get("network") == []:
+        yield Breach("sandbox.network", "must not be empty; write false for no network")
     devices = sandbox.get("devices")
     for index, path in enumerate(devices if isinstance(devices, list) else ()):
         if isinstance(path, str) and not path.startswith("/dev/"):

@@ -6,9 +6,9 @@ The keys are those of systemd.exec(5) and systemd.resource-control(5); the aim i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from rota.model import Resources, Sandbox
+from rota.model import Agent, Resources, Sandbox
 
 Keys = dict[str, tuple[str, ...]]
 """[Service] keys with their values: one line each; ("",) resets a list."""
@@ -138,3 +138,39 @@ def resource_keys(resources: Resources) -> Keys:
     """Return the [Service] keys of an agent's limits."""
     table = {"MemoryMax": resources.memory, "CPUQuota": resources.cpu, "TasksMax": resources.tasks}
     return {name: (str(value),) for name, value in table.items() if value is not None}
+
+
+# What a declaration may hold that a user's manager has not the privilege to do.
+_SYSTEM_ONLY: Mapping[str, str] = {
+    "user": "your agents run as you",
+    "groups": "your agents have your groups",
+    "devices": "your agents have your devices",
+}
+
+
+def impossible(agent: Agent, *, user: bool) -> Iterator[tuple[str, str]]:
+    """Yield the keys of a right declaration that cannot work here, each with the reason.
+
+    Args:
+        agent: the declaration.
+        user: it is for the user manager.
+    """
+    box = agent.sandbox
+    if user:
+        for key, reason in _SYSTEM_ONLY.items():
+            if getattr(box, key):
+                yield f"sandbox.{key}", f"not with --user: {reason}"
+        if isinstance(box.network, tuple):
+            yield "sandbox.network", "not a list with --user: only the system manager filters addresses"
+        return
+    if "ProtectHome" in box.unit:
+        return
+    opened = (*box.writable, *box.readable)
+    programs = {"working_directory": agent.working_directory, "command": (agent.command or ("",))[0]}
+    for key, path in programs.items():
+        if path and _under_home(path) and not any(_is_below(path, top) for top in opened):
+            yield key, f"{path} is hidden from it; add the folder to sandbox.readable or sandbox.writable"
+
+
+def _is_below(path: str, top: str) -> bool:
+    return f"{path}/".startswith(f"{top.rstrip('/')}/")

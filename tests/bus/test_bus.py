@@ -147,7 +147,7 @@ class Meeting:
             body=list(body),
             flags=flags,
         )
-        reply = await asyncio.wait_for(self.caller.call(message), 10)
+        reply = await asyncio.wait_for(self.caller.call(message), 5)
         assert reply is not None
         return reply
 
@@ -619,7 +619,7 @@ def test_a_burst_of_signals(private_bus: str) -> None:
         got = await subscribe(met.caller)
         for _ in range(count):
             met.exported.run_changed(RUN)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(5):
             while len(got) < count:
                 await asyncio.sleep(0.01)
         assert len((await met.ask("ListAgents")).body[0]) == len(NAMES)
