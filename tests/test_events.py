@@ -74,10 +74,12 @@ def test_every_sample_has_its_runs() -> None:
 
 @pytest.mark.parametrize("case", RUNS_OF)
 def test_runs_of_a_sample(case: str) -> None:
-    runs = folded(events(case))
+    found = events(case)
+    runs = folded(found)
     assert [(run.state, run.reason, run.status, run.status_name, run.signal) for run in runs] == RUNS_OF[case]
     assert all(run.over for run in runs)
-    assert all(run.archived == (run.state == "skipped") for run in runs)  # nothing ran, nothing to file
+    nothing_to_file = {event.run for event in found if event.kind == "skipped"}
+    assert {run.id for run in runs if run.archived} == nothing_to_file
     assert all(run.agent == case.removeprefix("vm-") for run in runs)
 
 
@@ -256,7 +258,7 @@ _EVENT = st.sampled_from(KINDS).flatmap(
 _MANY = st.lists(_EVENT, min_size=1, max_size=10)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(_MANY)
 def test_a_run_that_is_over_stays_over_and_its_end_stays(found: Sequence[Event]) -> None:
     run = fold(None, found[0])
@@ -284,7 +286,7 @@ def test_where_a_batch_ends_makes_no_difference(found: Sequence[Event], cut: int
     assert kept == whole
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.sampled_from(sorted(KINDS_OF)), st.data())
 def test_a_journal_that_lost_entries_still_gives_runs(case: str, data: st.DataObject) -> None:
     found = events(case)

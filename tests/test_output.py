@@ -267,6 +267,11 @@ def bare(text: str) -> list[str]:
     return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()]
 
 
+def test_a_table_without_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table(("A", ">B"), [])
+    assert capsys.readouterr().out == "A  B\n"
+
+
 def test_in_a_pipe_nothing_is_cut_or_coloured() -> None:
     command = [sys.executable, "-c", PROGRAM]
     done = subprocess.run(command, capture_output=True, env=environment(), check=True)
@@ -319,7 +324,7 @@ def test_what_may_be_cut_is_cut_first_and_no_column_is_lost(terminal: str) -> No
     assert lines[6].endswith("timer  12s  512M")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(-(2**50), 2**50), st.integers(-(2**50), 2**50))
 def test_times_have_words_whatever_the_clock_says(at: int, present: int) -> None:
     assert output.ago(at, present).strip()

@@ -111,6 +111,9 @@ def scratch() -> Iterator[Path]:
     """Lend a directory on the checkout's file system."""
     CACHE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=CACHE) as directory:
+        # ext4 then puts each directory below into a block group of its own. Without a journal it
+        # searches past inodes freed within the last minutes, which makes creation 20 times as slow.
+        subprocess.run(["chattr", "+T", directory], capture_output=True, check=False)
         yield Path(directory)
 
 

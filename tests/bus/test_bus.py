@@ -582,6 +582,11 @@ async def subscribe(bus: MessageBus) -> list[Message]:
     return got
 
 
+def test_what_a_signal_says() -> None:
+    names = [name for name, _ in SIGNALS[MANAGER_INTERFACE]["RunChanged"]]
+    assert names == ["agent", "run", "state", "details"]
+
+
 def test_signals(private_bus: str) -> None:
     async def work(met: Meeting) -> None:
         got = await subscribe(met.caller)
