@@ -267,10 +267,7 @@ def other_version(path: Path) -> None:
 
 
 DAMAGES = [
-    pytest.param(
-        of_somebody_else,
-        marks=pytest.mark.xfail(strict=True, reason="RotaError: table meta already exists, at each start"),
-    ),
+    of_somebody_else,
     garbage,
     text,
     truncated,
@@ -305,7 +302,6 @@ def test_a_damaged_store_is_kept_aside_and_begun_anew(path: Path, damage: Callab
     assert (again.cursor(), damage_again) == ("c1", None)
 
 
-@pytest.mark.xfail(strict=True, reason="RotaError, not DamagedError: rotad never starts again")
 def test_a_table_that_is_gone_is_damage(path: Path) -> None:
     without_a_table(path)
     store = Store(path)
@@ -366,7 +362,6 @@ def test_a_wal_cut_off_loses_its_events_with_their_cursor(path: Path) -> None:
     assert len(written(path)) == 3 * 4
 
 
-@pytest.mark.xfail(strict=True, reason="UnicodeDecodeError, AttributeError out of store._translated")
 def test_random_damage_never_ends_in_a_traceback(path: Path, tmp_path: Path) -> None:
     """It may go unnoticed inside a value, is noticed on opening, or later: always as what it is."""
     filled(path, 60)
@@ -392,7 +387,6 @@ def test_random_damage_never_ends_in_a_traceback(path: Path, tmp_path: Path) -> 
     assert min(seen.values()) > 3, seen
 
 
-@pytest.mark.xfail(strict=True, reason="AttributeError: sqlite_errorname")
 def test_text_that_is_not_utf8_is_damage(path: Path) -> None:
     filled(path, 3)
     with sqlite3.connect(path) as db:
@@ -402,7 +396,6 @@ def test_text_that_is_not_utf8_is_damage(path: Path) -> None:
         store.runs()
 
 
-@pytest.mark.xfail(strict=True, reason="ProgrammingError and InterfaceError are taken for damage")
 def test_a_mistake_of_ours_is_not_damage(path: Path) -> None:
     """Else rotad would put the store aside, read the journal, and meet the same again, for ever."""
     store = Store(path)
@@ -514,7 +507,6 @@ json.dump(told, sys.stdout)
     assert (found["after"], found["runs after"], found["damage"]) == (str(done + 1), done + 2, None)
 
 
-@pytest.mark.xfail(strict=True, reason="OSError out of open_store when moving aside fails")
 def test_what_cannot_be_written_is_said_not_raised(tmp_path: Path) -> None:
     found = on_tmpfs(
         tmp_path,

@@ -21,7 +21,7 @@ from rota import __version__
 from rota.errors import Exit, RotaError
 from rota.events import Run
 from rota.names import AGENT_INTERFACE, AGENT_PATH, ERRORS, MANAGER_INTERFACE, MANAGER_PATH
-from rota.systemd import escape
+from rota.systemd import escape, unescape
 
 log = logging.getLogger("rotad")
 
@@ -82,6 +82,10 @@ class Service(Protocol):
         """Return the names of all agents."""
         ...
 
+    def has_agent(self, name: str) -> bool:
+        """Tell whether there is an agent of this name."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -113,7 +117,9 @@ def variant(value: Any) -> Variant:
         return Variant("a{sv}", vardict(value))
     if isinstance(value, list):
         return Variant("as", value)
-    return Variant("s", str(value))
+    # What D-Bus does not take for text: the bus would close the connection.
+    text = str(value).replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return Variant("s", text.encode("utf-8", "replace").decode())
 
 
 def vardict(table: Mapping[str, Any]) -> dict[str, Variant]:
@@ -292,8 +298,11 @@ class Exported:
         """Return the agent an object path stands for, "" for the manager, None if there is no such object."""
         if path == MANAGER_PATH:
             return ""
-        known = {AGENT_PATH + escape(name): name for name in self._service.agent_names()}
-        return known.get(path)
+        folder, _, label = path.rpartition("/")
+        name = unescape(label)
+        if f"{folder}/" != AGENT_PATH or escape(name) != label or not self._service.has_agent(name):
+            return None
+        return name
 
     async def _serve(self, message: Message, path: str) -> Message:
         if self._asks_introspection(message):

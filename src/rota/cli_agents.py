@@ -173,7 +173,7 @@ def _runs_table(runs: list[dict[str, Any]], *, named: bool) -> None:
     headers = ["RUN", *(["AGENT"] if named else []), "STARTED", ">TOOK", "RESULT", "BY", ">CPU", ">MEM"]
     present = output.now()
     output.table(
-        headers, [_run_row(run, present, named=named) for run in runs], flexible=(1,) if named else ()
+        headers, [_run_row(run, present, named=named) for run in runs], flexible=(1, 4) if named else (3,)
     )
 
 

@@ -154,6 +154,10 @@ class Daemon:
         """Return the names of all agents."""
         return sorted(self._agents)
 
+    def has_agent(self, name: str) -> bool:
+        """Tell whether there is an agent of this name."""
+        return name in self._agents
+
     def _definition(self, name: str) -> definitions.Definition:
         if name not in self._agents:
             raise RotaError(f"no agent {name}{nearest(name, self._agents)}", exit_code=Exit.NOT_FOUND)

@@ -122,7 +122,9 @@ def _exit(data: Mapping[str, Any]) -> dict[str, Any]:
 def _end(run: Run, event: Event, state: str, reason: str | None) -> Run:
     if run.reason == "stopping" and state in ("succeeded", "killed", "failed"):
         state, reason = "killed", "stopped"
-    return replace(run, state=state, reason=reason, ended=run.ended or event.at)
+    # A start that was refused has nothing to file.
+    archived = run.archived or state == "skipped"
+    return replace(run, state=state, reason=reason, ended=run.ended or event.at, archived=archived)
 
 
 def _running(run: Run, _: Event) -> Run:

@@ -97,7 +97,9 @@ def _systemd_event(fields: Fields, cursor: Callable[[], str], at: int) -> Event 
     run = _text(fields, "INVOCATION_ID") or _text(fields, "USER_INVOCATION_ID")
     kind, read = message
     data = read(fields)
-    unmet = _UNMET.search(_text(fields, "MESSAGE")) if kind == "running" else None
+    message_text = _text(fields, "MESSAGE")
+    started = kind != "running" or message_text.startswith(("Started ", "Finished "))
+    unmet = None if started else _UNMET.search(message_text)
     if unmet or not _RUN.fullmatch(run) or data.get("result") in (*_NEVER_BEGAN, "start-limit-hit"):
         # The invocation id is absent, or that of the run before: nothing was started.
         run = _identity(cursor())
@@ -171,7 +173,7 @@ class Reader:
 
     def _match(self, user: bool) -> None:
         uid = os.getuid()
-        manager = [f"_SYSTEMD_UNIT=user@{uid}.service", f"_UID={uid}"] if user else ["_PID=1", "_UID=0"]
+        manager = ["_SYSTEMD_USER_UNIT=init.scope", f"_UID={uid}"] if user else ["_PID=1", "_UID=0"]
         for match in (*manager, *(f"MESSAGE_ID={message}" for message in _MESSAGES)):
             self._reader.add_match(match)
         self._reader.add_disjunction()

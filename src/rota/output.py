@@ -30,6 +30,8 @@ _MARKS: Mapping[str, tuple[str, str]] = {
     "skipped": ("o", "yellow"),
     "unknown": ("?", "magenta"),
 }
+_NARROW = 8
+"""A column is not cut to fewer characters, though the table be wider than the terminal."""
 _DAY = 86_400 * USEC
 
 Cell = tuple[str, str]
@@ -143,6 +145,17 @@ def talk(text: str, style: str = "") -> None:
     line(text, style, sys.stderr)
 
 
+def _widths(natural: Sequence[int], room: int, flexible: Sequence[int]) -> list[int]:
+    """Return widths that fit: the widest flexible column gives way first, then the widest of all."""
+    widths = list(natural)
+    excess = sum(widths) + 2 * (len(widths) - 1) - room
+    for candidates in (flexible, range(len(widths))):
+        while excess > 0 and (wide := [index for index in candidates if widths[index] > _NARROW]):
+            widths[max(wide, key=widths.__getitem__)] -= 1
+            excess -= 1
+    return widths
+
+
 def table(
     headers: Sequence[str], rows: Iterable[Sequence[Cell | Sequence[Cell]]], *, flexible: Sequence[int] = ()
 ) -> None:
@@ -163,14 +176,17 @@ def table(
     )
     lines = [[_text(cell) for cell in row] for row in rows]
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold" if coloured else "")
-    for index, header in enumerate(headers):
-        longest = max((len(row[index]) for row in lines), default=0)
+    natural = [
+        max([len(header.lstrip(">")), *(len(row[index]) for row in lines)])
+        for index, header in enumerate(headers)
+    ]
+    for header, cut in zip(headers, _widths(natural, width, flexible), strict=True):
         shown.add_column(
             header.lstrip(">"),
             justify="right" if header.startswith(">") else "left",
             no_wrap=True,
             overflow="ellipsis",
-            min_width=8 if index in flexible else max(longest, len(header.lstrip(">"))),
+            width=cut,
         )
     for row in lines:
         shown.add_row(*row)

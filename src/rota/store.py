@@ -52,14 +52,19 @@ def _run(row: Sequence[Any]) -> Run:
 def _translated(path: Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorname in ("SQLITE_FULL", "SQLITE_IOERR_WRITE"):
+    except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
+        raise  # a mistake of ours, not the file's: a new store would meet it again
+    except UnicodeDecodeError as error:
+        raise DamagedError(f"a name in it is not UTF-8: {error.object!r}") from None
+    except sqlite3.Error as error:
+        # Python's own errors have no such name: what it read is not UTF-8.
+        name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
+        if name in ("SQLITE_FULL", "SQLITE_IOERR_WRITE"):
             raise FullError(f"{path}: {error}", "Recording goes on when there is room again.") from None
-        if error.sqlite_errorname.startswith("SQLITE_CORRUPT"):
+        # SQLITE_ERROR: our SQL does not fit its tables.
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or name == "SQLITE_ERROR":
             raise DamagedError(str(error)) from None
         raise RotaError(f"{path}: {error}", exit_code=Exit.FAILED) from None
-    except sqlite3.DatabaseError as error:
-        raise DamagedError(str(error)) from None
 
 
 class Store:
@@ -163,16 +168,21 @@ def open_store(path: Path) -> tuple[Store, str | None]:
     """
     try:
         return Store(path), None
-    except DamagedError as damage:
-        aside = set_aside(path)
-        return Store(path), f"{damage}; it is kept as {aside}"
+    except DamagedError as error:
+        damage = str(error)
     except OSError as error:
         raise RotaError(f"{path}: {error.strerror}", exit_code=Exit.FAILED) from None
+    try:
+        aside = set_aside(path)
+    except OSError as error:
+        raise RotaError(f"{path} is damaged ({damage}) and cannot be moved: {error.strerror}") from None
+    return Store(path), f"{damage}; it is kept as {aside}"
 
 
 def set_aside(path: Path) -> Path:
     """Rename a damaged database with its journal files, and return its new name."""
-    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
+    stamp = f"{time.strftime('%Y%m%dT%H%M%S')}.{time.time_ns() % 10**9:09}"
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
     for suffix in ("", "-wal", "-shm"):
         source = path.with_name(path.name + suffix)
         if source.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -45,6 +46,19 @@ class CallError(RotaError):
         self.name = name
 
 
+class _Patient:
+    """A socket whose full buffer is "nothing sent yet"; as an error, dbus-next gives up the connection."""
+
+    def __init__(self, socket: Any) -> None:
+        self._socket = socket
+
+    def send(self, data: Any) -> int:
+        try:
+            return int(self._socket.send(data))
+        except BlockingIOError:
+            return 0
+
+
 async def connect(*, user: bool, address: str | None = None) -> MessageBus:
     """Connect to the system bus, or the session bus of the user.
 
@@ -54,6 +68,7 @@ async def connect(*, user: bool, address: str | None = None) -> MessageBus:
     kind = BusType.SESSION if user else BusType.SYSTEM
     try:
         bus = MessageBus(address, kind) if address else MessageBus(bus_type=kind)
+        bus._writer.sock = _Patient(bus._sock)
         return await bus.connect()
     except (OSError, AuthError, DBusError, ValueError) as error:
         which = "session" if user else "system"
@@ -99,6 +114,11 @@ def escape(label: str) -> str:
         else f"_{ord(char):02x}"
         for index, char in enumerate(label)
     )
+
+
+def unescape(label: str) -> str:
+    """Return the text that `escape` made a label of."""
+    return "" if label == "_" else re.sub(r"_([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), label)
 
 
 def unit_path(unit: str) -> str:

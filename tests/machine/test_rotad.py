@@ -142,7 +142,8 @@ def test_a_full_disk_pauses_recording(house: House) -> None:
         assert "there is room again" in machine.run("journalctl -u rotad.service -n 30 -o cat").stdout
     finally:
         machine.run(
-            "systemctl stop rotad.service; umount /var/lib/rota; rm -rf /tmp/state; systemctl start rotad.service"
+            "systemctl stop rotad.service; umount /var/lib/rota; rm -rf /tmp/state; "
+            "systemctl start rotad.service"
         )
     back(house)
     assert recorded(house, "fills") == own_account(house, "fills")
