@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 unit: $(STAMP) ## run the unit tests alone: a few seconds, no root
-	$(PY) -m pytest -m 'not bus and not machine'
+	$(PY) -m pytest -q -n auto -m 'not bus and not machine'
 
 lint: $(STAMP) ## check style, format and types
 	$(VENV)/bin/ruff check .

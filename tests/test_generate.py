@@ -60,6 +60,7 @@ def on_a_terminal(arguments: list[str], file_size: int = -1, **environment: str)
         try:
             os.environ.update(environment, TERM="xterm")
             if file_size >= 0:
+                sys.dont_write_bytecode = True  # a module imported now would be cut off in its cache
                 resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
             with open(1, "w", closefd=False) as sys.stdout, open(2, "w", closefd=False) as sys.stderr:
                 code = cli.main(arguments)

@@ -412,6 +412,7 @@ def test_full_and_going_on_when_there_is_room(path: Path) -> None:
     def work() -> None:
         store = Store(path)
         size = path.with_name("rota.db-wal").stat().st_size
+        sys.dont_write_bytecode = True  # a module imported now would be cut off in its cache
         _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100_000, hard))
         done = -1

@@ -247,6 +247,10 @@ class Observer:
                 known = self._recorder.store.get(run)
                 if known is None or known.trigger is None:
                     await self._record_trigger(unit, run)
+        if any(not run_.over for run_ in self._recorder.store.unarchived(since)):
+            # The end of one that ended just now may be on its way.
+            await asyncio.sleep(1)
+            await self._recorder.drain()
         for run_ in self._recorder.store.unarchived(since):
             await self._settle(run_, states, boot)
 
@@ -258,12 +262,9 @@ class Observer:
                 await self._ended(unit)
             return
         measured = await self._measure(unit, run.id) if loaded else {}
-        if not run.over:
+        if not run.over and self._user and measured.get("result") == "success":
             self._tell_success(run.agent, run.id, measured)
-            await asyncio.sleep(1)
-            await self._recorder.drain()
-            run = self._recorder.store.get(run.id) or run
-        if not run.over:
+        elif not run.over:
             reason = "the machine went down" if run.boot != boot else "the journal does not say how it ended"
             self._lose(run.agent, run.id, reason)
         if loaded and run.trigger is None:

@@ -137,6 +137,7 @@ def _service_lines(
         ("RuntimeMaxSec", agent.timeout),
         ("TimeoutStopSec", "30s"),
         ("KillMode", "control-group"),
+        ("IOAccounting", "yes"),
         ("StateDirectory", directory),
         ("StateDirectoryMode", "0700"),
         ("WorkingDirectory", where),

@@ -67,7 +67,7 @@ def cost_of(
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, **(env or {})},
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "", **(env or {})},
     )
     if done.returncode:
         raise SystemExit(f"{argv[0]}: {done.stderr.strip()}")
