@@ -210,7 +210,8 @@ def check_problems(loaded: Loaded) -> None:
 
 UNIT_KEYS = {"Description", "SourcePath", "ConditionPathExists", "StartLimitIntervalSec", "X-StopOnRemoval"}
 SERVICE_KEYS = {
-    "Type", "ExecStart", "Slice", "RuntimeMaxSec", "TimeoutStopSec", "KillMode", "StateDirectory",
+    "Type", "ExecStart", "Slice", "RuntimeMaxSec", "TimeoutStopSec", "KillMode", "IOAccounting",
+    "StateDirectory",
     "StateDirectoryMode", "WorkingDirectory", "SyslogIdentifier", "LogExtraFields", "Environment",
     "EnvironmentFile", "X-RestartIfChanged",
 }  # fmt: skip
