@@ -37,6 +37,7 @@ lint: $(STAMP) ## check style, format and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy docs/generate.py docs/completions.py
 	$(VENV)/bin/mypy $(TYPED_TESTS)
 
 test: setup lint ## everything: set up, lint, types, unit tests, private D-Bus, booted machine

@@ -117,7 +117,7 @@ def toml(value: object) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    value = field.default
+    value = field.get_default(call_default_factory=True)
     return (
         "" if value is None or value in ((), {}, "") or isinstance(value, BaseModel) else f"`{toml(value)}`"
     )

@@ -7,6 +7,7 @@ an expression, and takes what cron does not (wrapping ranges, `5/15`, `7-7` as e
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -78,6 +79,7 @@ _WORD = r"([0-9]{1,9}|[A-Za-z]+)"
 _ITEM = re.compile(rf"(?:\*|{_WORD}(?:-{_WORD})?)(?:/([0-9]{{1,9}}))?")
 
 
+@functools.cache
 def parse(expression: str) -> Cron:
     """Read a cron expression.
 

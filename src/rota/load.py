@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import tomllib
@@ -166,12 +167,21 @@ def _explain(failed: ValidationError, model: type[BaseModel], raw: object) -> It
         yield rules.Breach(key, message, "" if hide else _quoted(specific[0][2]))
 
 
+@functools.cache
+def _later_keys(model: type[BaseModel]) -> frozenset[str]:
+    return frozenset(
+        name
+        for name, field in model.model_fields.items()
+        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("x-available") is False
+    )
+
+
 def _unavailable(record: BaseModel, path: str = "") -> Iterator[rules.Breach]:
     """Yield the keys that are set but belong to a later version."""
+    later = _later_keys(type(record))
     for name in sorted(record.model_fields_set):
         value = getattr(record, name)
-        extra = type(record).model_fields[name].json_schema_extra
-        if isinstance(extra, dict) and extra.get("x-available") is False:
+        if name in later:
             yield rules.Breach(f"{path}{name}", "not available in this version of rota; remove it")
         elif isinstance(value, BaseModel):
             yield from _unavailable(value, f"{path}{name}.")

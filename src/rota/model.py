@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_network
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -40,8 +40,11 @@ def _checked(parse: Callable[[str], object]) -> AfterValidator:
     return AfterValidator(check)
 
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
 def _one_line(text: str) -> str:
-    if any(ord(char) < 0x20 or ord(char) == 0x7F for char in text):
+    if _CONTROL.search(text):
         raise ValueError("must be one line without control characters")
     if text.endswith("\\"):
         raise ValueError("must not end in a backslash, which would join it to the next line of the unit")
@@ -164,6 +167,9 @@ def _later(description: str, *examples: Any) -> Any:
 
 
 def _key(default: Any, description: str, *examples: object, **more: Any) -> Any:
+    if default == {}:
+        # pydantic copies a default that could change, and deeply; it need not for one of these.
+        return Field(default_factory=dict, description=description, examples=[*examples], **more)
     return Field(default=default, description=description, examples=list(examples), **more)
 
 
@@ -171,6 +177,10 @@ class Record(BaseModel):
     """A frozen record that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __deepcopy__(self, memo: object = None) -> Self:
+        """Return itself: frozen, so that a default need not be copied for each agent."""
+        return self
 
 
 class Schedule(Record):

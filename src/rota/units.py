@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from rota import names, sandbox, schedule
-from rota.model import Declaration, Runner
+from rota.model import Declaration, Runner, Sandbox
 
 # CPUWeight= and IOWeight=, systemd.resource-control(5): 100 is everyone else's.
 WEIGHTS: Mapping[str, int] = {"critical": 1000, "high": 300, "medium": 100, "low": 30, "background": 5}
 
-_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r", "%": "%%"}
+_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+_ESCAPED = str.maketrans(
+    {chr(code): f"\\x{code:02x}" for code in (*range(1, 0x20), 0x7F)}
+    | {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r", "%": "%%"}
+)
+_PLAIN_WORD = re.compile(r"[A-Za-z0-9_@/.:=+,-]+")
+_UNQUOTED = re.compile(r"(?:(?![\"'\\;])[!-~])+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +58,12 @@ def quote_argument(argument: str, *, variables: bool = False) -> str:
         argument: any text without NUL.
         variables: the place expands $NAME (ExecStart= does, Environment= does not).
     """
-    text = "".join(
-        _ESCAPES.get(char) or (f"\\x{ord(char):02x}" if ord(char) < 0x20 or ord(char) == 0x7F else char)
-        for char in argument
-    )
+    if _PLAIN_WORD.fullmatch(argument):
+        return argument
+    text = argument.translate(_ESCAPED)
     if variables:
         text = text.replace("$", "$$")
-    plain = argument and text.replace("$$", "").replace("%%", "").isascii()
-    safe = plain and not any(char in " \t\n\r\"'\\;" or not char.isprintable() for char in argument)
-    return text if safe else f'"{text}"'
+    return text if _UNQUOTED.fullmatch(argument) else f'"{text}"'
 
 
 def _plain(text: str) -> str:
@@ -83,19 +88,20 @@ def _command_line(words: list[str]) -> str:
 
 def _environment(declaration: Declaration, runners: Mapping[str, Runner], context: Context) -> list[str]:
     agent = declaration.agent
-    variables: dict[str, str] = {}
-    if agent.sandbox.user is None and not context.user:
-        variables["HOME"] = ""
-    if agent.runner is not None:
-        variables |= runners[agent.runner].environment
+    variables = dict(runners[agent.runner].environment) if agent.runner is not None else {}
     variables |= agent.environment
     lines = [quote_argument(f"{name}={value}") for name, value in sorted(variables.items())]
-    home = f"HOME={'%S'}/rota-agents/{declaration.name}"
-    return [home if line == "HOME=" else line for line in lines]
+    if agent.sandbox.user is None and not context.user and "HOME" not in variables:
+        lines.insert(0, f"HOME=%S/rota-agents/{declaration.name}")
+    return lines
 
 
-def _section(name: str, lines: Iterable[tuple[str, str]]) -> str:
-    return "\n".join((f"[{name}]", *(f"{key}={value}" for key, value in lines)))
+def _text(lines: Iterable[tuple[str, str]]) -> str:
+    return "\n".join([f"{key}={value}" for key, value in lines])
+
+
+def _section(name: str, *texts: str) -> str:
+    return "\n".join([f"[{name}]", *(text for text in texts if text)])
 
 
 def _file(source: str, *sections: str) -> str:
@@ -153,11 +159,32 @@ def _service_lines(
         ("EnvironmentFile", f"-%t/rota/start/{name}"),
         *(("LoadCredential", _plain(f"{key}:{path}")) for key, path in sorted(agent.credentials.items())),
     ]
-    keys = sandbox.service_keys(agent.sandbox, user=context.user) | sandbox.resource_keys(agent.resources)
-    for key in set(keys) & {line[0] for line in lines}:
-        lines = [line for line in lines if line[0] != key]
-    lines += [(key, value) for key, values in keys.items() for value in values]
-    return [*lines, ("X-RestartIfChanged", "false")]
+    return [line for line in lines if line[0] not in agent.sandbox.unit]
+
+
+def _keys_text(keys: sandbox.Keys) -> str:
+    return _text((key, value) for key, values in keys.items() for value in values)
+
+
+@functools.cache
+def _closed(user: bool) -> str:
+    """Return the sandbox that opens nothing, which most agents have."""
+    return _keys_text(sandbox.service_keys(Sandbox(), user=user))
+
+
+def _service_text(declaration: Declaration, runners: Mapping[str, Runner], context: Context) -> str:
+    box = declaration.agent.sandbox
+    if box.model_fields_set:
+        closed = _keys_text(sandbox.service_keys(box, user=context.user))
+    else:
+        closed = _closed(context.user)
+    return _section(
+        "Service",
+        _text(_service_lines(declaration, runners, context)),
+        closed,
+        _keys_text(sandbox.resource_keys(declaration.agent.resources)),
+        "X-RestartIfChanged=false",
+    )
 
 
 def _rota_lines(declaration: Declaration) -> list[tuple[str, str]]:
@@ -165,7 +192,7 @@ def _rota_lines(declaration: Declaration) -> list[tuple[str, str]]:
     return [
         ("Agent", declaration.name),
         ("Schedule", schedule.describe(declaration.agent.schedule)),
-        ("Declaration", json.dumps(written, sort_keys=True, separators=(",", ":"))),
+        ("Declaration", _JSON.encode(written)),
     ]
 
 
@@ -176,9 +203,9 @@ def agent_units(
     name, agent, source = declaration.name, declaration.agent, declaration.source
     service = _file(
         source,
-        _section("Unit", _unit_lines(declaration, context)),
-        _section("Service", _service_lines(declaration, runners, context)),
-        _section(names.SECTION, _rota_lines(declaration)),
+        _section("Unit", _text(_unit_lines(declaration, context))),
+        _service_text(declaration, runners, context),
+        _section(names.SECTION, _text(_rota_lines(declaration))),
     )
     files = [UnitFile(names.service_of(name), service)]
     timer = schedule.timer_lines(agent, user=context.user)
@@ -187,9 +214,8 @@ def agent_units(
             ("Description", f"Schedule of {_plain(agent.description or f'agent {name}')}"),
             ("SourcePath", _plain(source)),
         ]
-        files.append(
-            UnitFile(names.timer_of(name), _file(source, _section("Unit", about), _section("Timer", timer)))
-        )
+        text = _file(source, _section("Unit", _text(about)), _section("Timer", _text(timer)))
+        files.append(UnitFile(names.timer_of(name), text))
     return tuple(files)
 
 
@@ -205,8 +231,8 @@ def target_unit(timers: Iterable[str], on_demand: Iterable[str], source: str) ->
     about = [("Description", "Timers of all agents")]
     wants = [("Wants", timer) for timer in sorted(timers)]
     before = [("Before", service) for service in sorted(on_demand)]
-    unit = _section("Unit", [*about, *wants, *before])
-    return UnitFile(names.TARGET, _file(source, unit, _section("Install", [("WantedBy", "timers.target")])))
+    unit = _section("Unit", _text([*about, *wants, *before]))
+    return UnitFile(names.TARGET, _file(source, unit, _section("Install", "WantedBy=timers.target")))
 
 
 def shared_units(target: UnitFile, source: str) -> tuple[UnitFile, ...]:
@@ -214,13 +240,13 @@ def shared_units(target: UnitFile, source: str) -> tuple[UnitFile, ...]:
     files = [
         UnitFile(
             "rota.slice",
-            _file(source, _section("Unit", [("Description", "Agents")])),
+            _file(source, _section("Unit", "Description=Agents")),
         )
     ]
     for priority, weight in WEIGHTS.items():
         about = [("Description", f"Agents of {priority} priority")]
         weights = [("CPUWeight", str(weight)), ("IOWeight", str(weight))]
-        text = _file(source, _section("Unit", about), _section("Slice", weights))
+        text = _file(source, _section("Unit", _text(about)), _section("Slice", _text(weights)))
         files.append(UnitFile(f"rota-{priority}.slice", text))
     files.append(target)
     files.append(UnitFile(f"timers.target.wants/{names.TARGET}", target=f"../{names.TARGET}"))

@@ -78,7 +78,7 @@ def schedule(number: int) -> Schedule:
 
 
 def declaration(number: int, *, by_hand: bool) -> dict[str, Any]:
-    """Return an agent's declaration: a third opens its sandbox somewhere."""
+    """Return an agent's declaration: a fifth opens its sandbox somewhere."""
     agent: dict[str, Any] = {
         "description": f"Duty number {number}",
         "command": ["/usr/bin/true"],
@@ -207,7 +207,7 @@ def rota(config: Path) -> Run:
     compiled = {"PYTHONPYCACHEPREFIX": str(config.with_name("compiled"))}
 
     def run(output: Path) -> Cost:
-        command = [program, "--config", config, "generate", "--output", output]
+        command: list[str | Path] = [program, "--config", config, "generate", "--output", output]
         return cost_of(command, output.parent, env=compiled)
 
     return run
