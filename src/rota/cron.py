@@ -106,6 +106,7 @@ def parse(expression: str) -> Cron:
     return cron
 
 
+@functools.cache
 def on_calendar(cron: Cron, timezone: str | None = None) -> tuple[str, ...]:
     """Return the `OnCalendar=` values that elapse exactly when the cron expression does.
 
@@ -125,6 +126,7 @@ def on_calendar(cron: Cron, timezone: str | None = None) -> tuple[str, ...]:
     )
 
 
+@functools.cache
 def describe(cron: Cron) -> str:
     """Return a few words for a simple expression ("Mon..Fri 09:00"), otherwise the expression."""
     (days, weekdays), *more = _alternatives(cron)

@@ -116,7 +116,7 @@ class Observer:
             self._spawn(self._follow(change.unit))
         elif change.kind == "job-removed":
             self._finish_job(change.job, change.state)
-            self._recorder.wake()
+            self._recorder.hasten()
             self._spawn(self._started(change.unit))
         elif change.state in _ENDED:
             self._recorder.wake()
@@ -157,13 +157,15 @@ class Observer:
 
     async def _started(self, unit: str) -> None:
         self._starting.discard(unit)
-        run, state = await asyncio.gather(
-            self.invocation(unit), self._systemd.unit_property(unit, "ActiveState")
-        )
+        run = await self.invocation(unit)
         known = self._recorder.store.get(run) if run else None
         # A job may also have been a stop, or a start that came to nothing: then the run is an old one.
-        if run and run != self._seen.get(unit) and not (known and known.archived):
+        fresh = bool(run) and run != self._seen.get(unit) and not (known and known.archived)
+        if fresh:
             self._seen[unit] = self._live[unit] = run
+        # Asked only now: an end that is told from here on finds the run in its place.
+        state = await self._systemd.unit_property(unit, "ActiveState")
+        if fresh:
             await self._record_trigger(unit, run)
         if state in _ENDED:
             await self._ended(unit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 
@@ -38,6 +39,7 @@ _PRINTED = (
 )
 
 
+@functools.cache
 def parse_duration(text: str) -> int:
     """Return a time span such as "5min" or "1h 30min" in microseconds; "infinity" is INFINITY.
 

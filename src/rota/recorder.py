@@ -17,6 +17,8 @@ from rota.store import DamagedError, FullError, Store, open_store, set_aside
 log = logging.getLogger("rotad")
 
 _FULL_RETRY = 5.0
+_EAGER = 0.2
+"""Seconds after a start in which the journal is looked at every few milliseconds."""
 _PATIENCE = 10.0
 """Seconds after which a run whose end systemd has told, but the journal has not, is given up."""
 
@@ -32,6 +34,7 @@ class Recorder:
         self._expected: dict[str, tuple[float, asyncio.Future[Run | None]]] = {}
         self._written: dict[tuple[str, str], float] = {}
         self._full = False
+        self._eager_until = 0.0
         self.store = self._open()
         self._reader = journal.Reader(self.store.cursor(), user=user)
         if not self._reader.readable():
@@ -51,6 +54,11 @@ class Recorder:
 
     def wake(self) -> None:
         """There may be something new."""
+        self._wake.set()
+
+    def hasten(self) -> None:
+        """A run has begun: the journal may tell its end before systemd does."""
+        self._eager_until = time.monotonic() + _EAGER
         self._wake.set()
 
     async def drain(self) -> None:
@@ -140,9 +148,10 @@ class Recorder:
         """Drain whenever woken, and again soon while an end is known to be on its way."""
         pause = 0.0
         while True:
-            if self._expected or self._written:
+            eager = time.monotonic() < self._eager_until
+            if self._expected or self._written or eager:
                 # systemd's word on D-Bus, and our own, are some milliseconds ahead of journald's file.
-                pause = min(max(pause * 1.5, 0.001), 0.25)
+                pause = min(max(pause * 1.5, 0.001), 0.004 if eager else 0.25)
                 try:
                     await asyncio.wait_for(self._wake.wait(), pause)
                     pause = 0.0

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dbus_next.aio.message_bus import MessageBus
@@ -205,10 +206,18 @@ class Systemd:
             raise
         return True
 
-    async def unit_files(self, *patterns: str) -> list[str]:
-        """Return the paths of installed unit files whose names match one of the patterns."""
-        found = await self._manager("ListUnitFilesByPatterns", "asas", [], list(patterns))
-        return [str(path) for path, _ in found[0]]
+    async def unit_files(self, pattern: str) -> list[str]:
+        """Return the paths of installed unit files whose names match, the one that counts of each name.
+
+        Looked up along UnitPath=: ListUnitFiles() reads and judges every unit there is, which takes
+        systemd a fifth of a second.
+        """
+        found = await self._call(_PATH, _PROPERTIES, "Get", "ss", _MANAGER, "UnitPath")
+        paths: dict[str, str] = {}
+        for directory in plain(found[0]):
+            for path in Path(directory).glob(pattern):
+                paths.setdefault(path.name, str(path))
+        return list(paths.values())
 
     async def loaded(self, *patterns: str, states: Iterable[str] = ()) -> dict[str, str]:
         """Return the active states of loaded units whose names match one of the patterns."""
