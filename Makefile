@@ -11,10 +11,10 @@ HOST_PYTHON = python3
 VENV = .venv
 PY = $(VENV)/bin/python
 STAMP = $(VENV)/.made
-TYPED_TESTS = $(wildcard tests/*.py tests/bus/*.py tests/machine/*.py tests/bench/*.py)
+TYPED_TESTS = $(wildcard tests/*.py tests/bus/*.py tests/machine/*.py tests/vm/*.py tests/bench/*.py)
 
 .DEFAULT_GOAL = help
-.PHONY: help setup venv unit lint test demo shell bench docs install uninstall clean
+.PHONY: help setup venv unit lint test vm demo shell bench docs install uninstall clean
 
 help: ## list what make can do here
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 unit: $(STAMP) ## run the unit tests alone: a few seconds, no root
-	$(PY) -m pytest -q -n auto -m 'not bus and not machine'
+	$(PY) -m pytest -q -n auto -m 'not bus and not machine and not vm'
 
 lint: $(STAMP) ## check style, format and types
 	$(VENV)/bin/ruff check .
@@ -41,8 +41,12 @@ lint: $(STAMP) ## check style, format and types
 	$(VENV)/bin/mypy $(TYPED_TESTS)
 
 test: setup lint ## everything: set up, lint, types, unit tests, private D-Bus, booted machine
-	$(PY) -m pytest
+	$(PY) -m pytest -m 'not vm'
 	@echo "Also run, and clean: Debian packages, ruff check, ruff format --check, mypy."
+
+vm: $(STAMP) ## check limits and accounting in a virtual machine: some five minutes (root, qemu)
+	@PYTHON=$(HOST_PYTHON) tests/machine/setup.sh vm
+	$(PY) -m pytest tests/vm
 
 demo: setup $(STAMP) ## show rota at work in a throw-away machine with a real systemd (root)
 	@$(PY) -m tests.machine.demo

@@ -343,10 +343,9 @@ def rotad_8() -> str:
                     (
                         *(row for row in words.FILES if "/var/lib/rota/" in row[0]),
                         ("`/var/lib/rota/rota.db.damaged-*`", "A store that could not be read, kept aside."),
-                        ("`/run/rota/start/NAME`", "While NAME is being started: variables for this start."),
                     ),
                 ),
-                Text("With --user: `~/.local/state/rota` and `$XDG_RUNTIME_DIR/rota`."),
+                Text("With --user: `~/.local/state/rota`."),
             ],
         ),
         Section(

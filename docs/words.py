@@ -60,11 +60,6 @@ EXITS_MORE = (
 VARIABLES = (
     ("`ROTA_AGENT`", "The agent's name."),
     ("`ROTA_ATTEMPT`", "Which attempt this is; always 1 in this version."),
-    (
-        "`ROTA_TRIGGER`",
-        "`person` if it was started through rota; else `timer` if it has a schedule, `manual` if it has"
-        " none.",
-    ),
     ("`STATE_DIRECTORY`", "A directory of its own that stays between runs, and where it starts by default."),
     ("`CREDENTIALS_DIRECTORY`", "Where its credentials are, one file each; set if it has any."),
     ("`HOME`", "The state directory; with `sandbox.user` or --user, the user's home."),

@@ -180,7 +180,7 @@ TOLD: dict[str, tuple[list[Event], dict[str, Any]]] = {
     ),
     "too slow to stop": (
         [event("running"), event("stopping"), event("failed", result="timeout"), event("stopped")],
-        {"state": "timed-out", "reason": "timeout"},
+        {"state": "killed", "reason": "stopped"},
     ),
     "only its stop is known": ([event("stopped", 9)], {"state": "killed", "reason": "stopped", "ended": 9}),
     "a stop after a failure": (

@@ -117,7 +117,7 @@ class Maker:
                 timezone=lambda: self.random.choice(zones)
             )
         if kind == "every":
-            return {"every": self.duration()} | self.maybe(after_boot=self.duration, jitter=lambda: "1min")
+            return {"every": self.duration()} | self.maybe(after_boot=self.duration)
         if kind == "calendar":
             return {"calendar": self.random.choice(CALENDARS)}
         if kind == "once":
@@ -213,7 +213,7 @@ SERVICE_KEYS = {
     "Type", "ExecStart", "Slice", "RuntimeMaxSec", "TimeoutStopSec", "KillMode", "IOAccounting",
     "StateDirectory",
     "StateDirectoryMode", "WorkingDirectory", "SyslogIdentifier", "LogExtraFields", "Environment",
-    "EnvironmentFile", "X-RestartIfChanged",
+    "X-RestartIfChanged",
 }  # fmt: skip
 TIMER_KEYS = {
     "OnCalendar", "OnActiveSec", "OnUnitActiveSec", "OnBootSec", "OnStartupSec", "AccuracySec",
@@ -231,8 +231,9 @@ def check_units(loaded: Loaded, files: Files, *, user: bool) -> None:
         own = service_keys(agent.sandbox, user=user) | resource_keys(agent.resources)
         assert list(unit) == ["Unit", "Service", "X-Rota"]
         assert set(unit["Unit"]) - {"Wants", "After"} == UNIT_KEYS
-        credentials = {"LoadCredential"} if agent.credentials else set()
-        assert set(unit["Service"]) == SERVICE_KEYS | set(own) | credentials
+        files_of = {"LoadCredential": agent.credentials, "EnvironmentFile": agent.environment_files}
+        named = {key for key, written in files_of.items() if written}
+        assert set(unit["Service"]) == SERVICE_KEYS | set(own) | named
         for key, values in unit["Service"].items():
             if key in own:
                 assert values == list(own[key])

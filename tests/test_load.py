@@ -91,7 +91,7 @@ timeout = {huge}
 priority = {huge}
 runner = {huge}
 resources = {{ tasks = {huge} }}
-schedule = [{{ every = "1h", jitter = {huge} }}, {{ every = "1h", jitter = "1min" }}]
+schedule = [{{ cron = "@daily", jitter = {huge} }}, {{ cron = "@weekly", jitter = "1min" }}]
 command = [{huge}]
 enabled = {huge}
 sandbox.unit = {{ Nice = nan }}

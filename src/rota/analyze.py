@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rota.errors import Exit, RotaError
 
+NEVER = "never happens: there is no such date, or it is past"
 _BATCH = 1000
 _REFUSED = re.compile(r"Failed to parse calendar (?:specification|expression) '(.*)': (.*)")
 
@@ -49,7 +50,7 @@ def calendar_errors(events: Iterable[str]) -> dict[str, str]:
             if "Next elapse:" in line:
                 event = next(accepted)
                 if line.rstrip().endswith("never"):
-                    errors[event] = "never happens: there is no such date, or it is past"
+                    errors[event] = NEVER
     return errors
 
 

@@ -25,6 +25,8 @@ _STAGE = ".rota-apply-"
 _PATIENCE = 2.0
 """Seconds that systemd may take to unload a timer; it does so as soon as it is idle."""
 
+_RUNNING = ("active", "activating", "deactivating")
+
 _DROP_IN = "50-rota-applied.conf"
 
 
@@ -45,30 +47,38 @@ class Applied:
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Keep a second apply out of a directory.
+def alone(directory: Path) -> Iterator[None]:
+    """Keep a second apply out of a directory, which is made if it does not exist.
+
+    To be entered before declarations are read: else the later of two would undo what the other read.
 
     Raises:
         RotaError: another one is at work, or the directory may not be written.
     """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RotaError(f"{error.filename}: {error.strerror}", exit_code=Exit.NOT_AUTHORISED) from None
     if not os.access(directory, os.W_OK):
-        raise RotaError(
-            f"{directory} may not be written", "Run rota apply as root, or with --user.", Exit.NOT_AUTHORISED
-        )
+        hint = "Run rota apply as root, or with --user."
+        if os.geteuid() == 0:
+            hint = "It is read-only; on NixOS declare agents in configuration.nix, or use rota generate."
+        raise RotaError(f"{directory} may not be written", hint, Exit.NOT_AUTHORISED)
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RotaError(
+                f"another rota apply is at work in {directory}", "Try again when it is done."
+            ) from None
         yield
-    except BlockingIOError:
-        raise RotaError(
-            f"another rota apply is at work in {directory}", "Try again when it is done."
-        ) from None
     finally:
         os.close(descriptor)
 
 
 def _interrupted(directory: Path) -> set[str]:
-    """Return the timers that an apply which did not finish had yet to start, and remove its files."""
+    """Return the timers that an apply which did not finish had yet to start."""
     pending: set[str] = set()
     for stage in directory.glob(f"{_STAGE}*"):
         todo = stage / "start.json"
@@ -111,11 +121,6 @@ def _move(plan: Plan, stage: Path, directory: Path) -> None:
         (stage / name).rename(directory / name)
     for name in plan.removed:
         (directory / name).unlink(missing_ok=True)
-    target = directory / names.TARGET
-    if (text := plan.after(names.TARGET)) != target.read_text(encoding="utf-8"):
-        new = directory / f"{_STAGE}{names.TARGET}"
-        new.write_text(text, encoding="utf-8")
-        new.rename(target)
     _sync(directory)
 
 
@@ -124,21 +129,25 @@ def _runtime_units(user: bool) -> Path:
     return base / "systemd" / ("user" if user else "system")
 
 
-def _override(loaded: Loaded, timers: set[str], removed: list[str], *, user: bool) -> set[str]:
-    """Take past boots away from timers that are to be started; return those that must not be at all."""
+def _interim_target(user: bool) -> Path:
+    """Return where a target goes that takes the place of the installed one until the next boot.
+
+    systemd.unit(5): system.control comes before /etc in the search path.
+    """
     runtime = _runtime_units(user)
-    left: set[str] = set()
-    for timer in removed:
+    return runtime.with_name(f"{runtime.name}.control") / names.TARGET
+
+
+def _override(overrides: Mapping[str, str | None], timers: set[str], removed: list[str], user: bool) -> None:
+    """Take past boots away from timers that are to be started; what an earlier apply took, it gives back."""
+    runtime = _runtime_units(user)
+    for timer in (*removed, *sorted(timers)):
         shutil.rmtree(runtime / f"{timer}.d", ignore_errors=True)
     for timer in sorted(timers):
-        text = generate.boot_override(loaded, timer, user=user)
-        if text == "":
-            left.add(timer)
-        elif text is not None:
+        if text := overrides[timer]:
             folder = runtime / f"{timer}.d"
             folder.mkdir(parents=True, exist_ok=True)
             (folder / _DROP_IN).write_text(text, encoding="utf-8")
-    return left
 
 
 async def _stop(systemd: Systemd, timers: set[str], states: Mapping[str, str]) -> None:
@@ -148,7 +157,7 @@ async def _stop(systemd: Systemd, timers: set[str], states: Mapping[str, str]) -
 
 
 async def _forget(
-    systemd: Systemd, target: UnitFile, directory: Path, known: set[str], states: Mapping[str, str]
+    systemd: Systemd, target: UnitFile, known: set[str], states: Mapping[str, str], *, user: bool
 ) -> list[str]:
     """Make systemd unload timers, so that it forgets when they and their services were last active.
 
@@ -158,9 +167,9 @@ async def _forget(
     Args:
         systemd: whose memory it is.
         target: the target of all timers, without these.
-        directory: where it is installed.
-        known: the timers, all of them loaded and stopped.
+        known: the timers, all of them stopped.
         states: active states before.
+        user: for the user manager.
 
     Returns:
         Timers that stayed loaded.
@@ -168,21 +177,21 @@ async def _forget(
     for timer in known:
         if states.get(service := _service(timer)) == "failed":
             await systemd.reset_failed(service)
-    path = directory / names.TARGET
-    if path.exists() and generate.is_ours(path):
-        new = directory / f"{_STAGE}{names.TARGET}"
-        new.write_text(target.text or "", encoding="utf-8")
-        new.rename(path)
-        await systemd.reload()
-    running = {
-        timer for timer in known if states.get(_service(timer)) in ("active", "activating", "deactivating")
-    }
+    path = _interim_target(user)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(target.text or "", encoding="utf-8")
+    await systemd.reload()
+    running = {timer for timer in known if states.get(_service(timer)) in _RUNNING}
     deadline = asyncio.get_running_loop().time() + _PATIENCE
     while True:
-        left = [timer for timer in sorted(known - running) if await systemd.is_loaded(timer)]
+        left = [timer for timer in sorted(known - running) if await _loaded(systemd, timer)]
         if not left or asyncio.get_running_loop().time() > deadline:
             return left
         await asyncio.sleep(0.01)
+
+
+async def _loaded(systemd: Systemd, timer: str) -> bool:
+    return await systemd.is_loaded(timer) or await systemd.is_loaded(_service(timer))
 
 
 def _service(timer: str) -> str:
@@ -201,22 +210,28 @@ async def _forget_stamps(systemd: Systemd, loaded: Loaded, timers: set[str]) -> 
 async def _install(loaded: Loaded, plan: Plan, directory: Path, *, user: bool) -> Applied:
     leftovers = list(directory.glob(f"{_STAGE}*"))
     wanted = {name for name in plan.files if name.endswith(".timer")}
-    afresh = (set(plan.rescheduled()) | _interrupted(directory)) & wanted
+    overrides = {timer: generate.boot_override(loaded, timer, user=user) for timer in wanted}
+    never = {timer for timer, text in overrides.items() if text == ""}
     gone = [name for name in plan.removed if name.endswith(".timer")]
     bus = await connect(user=user)
     try:
         systemd = Systemd(bus)
         states = await systemd.loaded("rota-*")
+        inactive = {timer for timer in wanted if states.get(timer) != "active"} - never
+        afresh = (set(plan.rescheduled()) | _interrupted(directory) | inactive) & wanted
         stage = _stage(plan, directory, afresh)
         await _stop(systemd, afresh | set(gone), states)
-        known = {timer for timer in afresh if await systemd.is_loaded(timer)}
+        for name in plan.removed:
+            if states.get(name) == "failed":
+                await systemd.reset_failed(name)
+        known = {timer for timer in afresh if await _loaded(systemd, timer)}
         without = generate.target(loaded, plan.files, without=known)
-        remembered = await _forget(systemd, without, directory, known, states) if known else []
+        remembered = await _forget(systemd, without, known, states, user=user) if known else []
         _move(plan, stage, directory)
-        start = afresh | {timer for timer in wanted if states.get(timer) != "active"}
-        at_boot = _override(loaded, start, gone, user=user)
+        _override(overrides, afresh, gone, user)
+        _interim_target(user).unlink(missing_ok=True)
         await systemd.reload()
-        start -= at_boot
+        start = afresh - never
         await _forget_stamps(systemd, loaded, start)
         for timer in sorted(start):
             await systemd.start(timer)
@@ -224,7 +239,7 @@ async def _install(loaded: Loaded, plan: Plan, directory: Path, *, user: bool) -
             shutil.rmtree(old, ignore_errors=True)
     finally:
         bus.disconnect()
-    return Applied(tuple(sorted(start)), _names(at_boot & afresh), _names(remembered))
+    return Applied(tuple(sorted(start)), _names(never & afresh), _names(remembered))
 
 
 def _names(timers: Iterable[str]) -> tuple[str, ...]:
@@ -234,8 +249,8 @@ def _names(timers: Iterable[str]) -> tuple[str, ...]:
 def apply(loaded: Loaded, plan: Plan, directory: Path, *, user: bool) -> Applied:
     """Make a unit directory and systemd hold exactly what is declared.
 
-    A run that is under way goes on, whatever becomes of its agent. Killed at any moment, the next
-    apply finishes what was begun.
+    To be called within `alone`. A run that is under way goes on, whatever becomes of its agent. Killed
+    at any moment, the next apply finishes what was begun.
 
     Raises:
         RotaError: the directory may not be written, is full, or systemd is out of reach.
@@ -246,9 +261,7 @@ def apply(loaded: Loaded, plan: Plan, directory: Path, *, user: bool) -> Applied
             "Move them away, or name the agents differently.",
             Exit.USAGE,
         )
-    directory.mkdir(parents=True, exist_ok=True)
-    with _alone(directory):
-        try:
-            return asyncio.run(_install(loaded, plan, directory, user=user))
-        except OSError as error:
-            raise RotaError(f"{error.filename or directory}: {error.strerror}") from None
+    try:
+        return asyncio.run(_install(loaded, plan, directory, user=user))
+    except OSError as error:
+        raise RotaError(f"{error.filename or directory}: {error.strerror}") from None

@@ -308,10 +308,22 @@ async def _stream(rotad: Client, run: str, *, quiet: bool) -> dict[str, Any]:
     while True:
         await rotad.changed(run, 0.1)
         show_new()
-        known = await rotad.call("GetRun", "s", run)
+        known = await _known(rotad, run)
         if known["state"] in OVER and known.get("archived"):
             show_new()
             return dict(known)
+
+
+async def _known(rotad: Client, run: str) -> dict[str, Any]:
+    """Return a run that has begun; a busy machine may be a while in recording it."""
+    for patience in (1, 3, 10, 0):
+        try:
+            return dict(await rotad.call("GetRun", "s", run))
+        except RotaError as error:
+            if error.exit_code is not Exit.NOT_FOUND or not patience:
+                raise
+        await asyncio.sleep(patience)
+    raise AssertionError("the last try returns or raises")
 
 
 def _exit_status(run: Table) -> int:
@@ -372,15 +384,31 @@ def resume(arguments: argparse.Namespace) -> int:
     return _act(_ask(arguments.user, "ResumeAgent", "s", name), f"{name} is resumed.")
 
 
+async def _has_runs(arguments: argparse.Namespace) -> bool:
+    try:
+        return bool(await _ask(arguments.user, "ListRuns", "su", arguments.agent, 1))
+    except RotaError:
+        return False
+
+
 def logs(arguments: argparse.Namespace) -> int:
     """Show what an agent or one run of it logged, by handing over to journalctl."""
     from rota.journal import matches  # noqa: PLC0415  (only here)
 
-    agent, found = asyncio.run(_agent_or_run(arguments.user, arguments.agent))
+    try:
+        _, found = asyncio.run(_agent_or_run(arguments.user, arguments.agent))
+    except RotaError as error:
+        # An agent that is gone has left its runs.
+        if error.exit_code is not Exit.NOT_FOUND or not asyncio.run(_has_runs(arguments)):
+            raise
+        found = None
+    if found is not None and found["state"] == "skipped":
+        output.talk(f"Nothing ran: skipped, {output.why(found)}.")
+        return int(Exit.OK)
     chosen = (
-        matches(run=found["id"], user=arguments.user)
-        if found is not None
-        else matches(agent=(agent or {})["name"], user=arguments.user)
+        matches(agent=arguments.agent, user=arguments.user)
+        if found is None
+        else matches(run=found["id"], user=arguments.user)
     )
     command = ["journalctl", "--no-hostname", "--quiet"]
     command += ["--user"] if arguments.user else []

@@ -39,7 +39,7 @@ def _warn(problems: Iterable[Problem]) -> None:
 def _judged(loaded: Loaded, verdict: Verdict) -> None:
     if verdict.problems:
         raise DeclarationError(verdict.problems, loaded.declared)
-    _warn(verdict.warnings)
+    _warn((*loaded.warnings, *verdict.warnings))
 
 
 def _problem_table(problem: Problem) -> dict[str, str]:
@@ -59,12 +59,13 @@ def check(arguments: argparse.Namespace) -> int:
             raise
         output.emit_json({"errors": [_problem_table(problem) for problem in error.problems], "warnings": []})
         return int(error.exit_code)
+    warnings = (*loaded.warnings, *verdict.warnings)
     if arguments.exposure:
         return _exposure(loaded, files, as_json=arguments.json)
     if arguments.json:
-        output.emit_json({"errors": [], "warnings": [_problem_table(item) for item in verdict.warnings]})
+        output.emit_json({"errors": [], "warnings": [_problem_table(item) for item in warnings]})
         return int(Exit.OK)
-    _warn(verdict.warnings)
+    _warn(warnings)
     output.line(f"{_plural(len(loaded.declarations), 'agent')} checked, no errors.")
     return int(Exit.OK)
 
@@ -209,8 +210,10 @@ def apply(arguments: argparse.Namespace) -> int:
     """Install the units, let systemd reload, start the timers."""
     from rota import apply as installer  # noqa: PLC0415  (D-Bus only for this verb)
 
-    loaded, found = _planned(arguments)
-    done = installer.apply(loaded, found, _unit_dir(arguments), user=arguments.user)
+    directory = _unit_dir(arguments)
+    with installer.alone(directory):
+        loaded, found = _planned(arguments)
+        done = installer.apply(loaded, found, directory, user=arguments.user)
     summary = _summary(found)
     if arguments.json:
         output.emit_json(

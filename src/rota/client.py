@@ -64,7 +64,7 @@ class Client:
         return plain(found[0]) if found else None
 
     async def follow_runs(self) -> None:
-        """Begin to collect RunChanged signals for `run_over`."""
+        """Begin to collect RunChanged signals for `changed`."""
         name = "org.freedesktop.DBus"
         rule = f"type='signal',interface='{MANAGER_INTERFACE}',member='RunChanged',path='{MANAGER_PATH}'"
         self.bus.add_message_handler(self._on_message)

@@ -50,9 +50,8 @@ class _JournalFormatter(logging.Formatter):
 class Daemon:
     """The wiring: bus and systemd on one side, journal and store on the other."""
 
-    def __init__(self, state: Path, runtime: Path, *, user: bool) -> None:
+    def __init__(self, state: Path, *, user: bool) -> None:
         self._state = state
-        self._runtime = runtime
         self._user = user
         self._agents: dict[str, definitions.Definition] = {}
         self._next: dict[str, int | None] = {}
@@ -64,6 +63,7 @@ class Daemon:
     def _run_changed(self, run: Run) -> None:
         if self._exported is not None:
             self._exported.run_changed(run)
+            self._observer.on_run(run)
 
     async def run(self) -> None:
         """Serve until told to stop.
@@ -173,7 +173,7 @@ class Daemon:
         return self._next[name]
 
     async def _describe(self, agent: definitions.Definition, states: dict[str, str]) -> dict[str, Any]:
-        runs = self._recorder.store.runs(agent.name, _TREND + 1)
+        runs = self._recorder.ask(lambda store: store.runs(agent.name, _TREND + 1))
         over = [run for run in runs if run.over]
         pause = pauses.paused(self._state, agent.name)
         timer = states.get(timer_of(agent.name), "inactive")
@@ -244,18 +244,9 @@ class Daemon:
         before = await self._observer.invocation(unit)
         if await self._systemd.unit_property(unit, "ActiveState") in _ACTIVE:
             raise RotaError(f"{name} is running already, run {before[:8]}")
-        note = self._runtime / "start" / name
-        try:
-            note.parent.mkdir(exist_ok=True)
-            note.write_text("ROTA_TRIGGER=person\n", encoding="ascii")
-        except OSError as error:
-            raise RotaError(f"{note}: {error.strerror}") from None
         self._observer.expect(unit, by)
-        try:
-            result = await self._observer.job_result(await self._systemd.start(unit))
-            run = await self._observer.invocation(unit)
-        finally:
-            note.unlink(missing_ok=True)
+        result = await self._observer.job_result(await self._systemd.start(unit))
+        run = await self._observer.invocation(unit)
         if not run or run == before:
             self._observer.expect(unit, None)
             raise RotaError(f"{name} was not started: {result}", f"See systemctl status {unit}.")
@@ -277,8 +268,8 @@ class Daemon:
         """Keep an agent from being started."""
         self._definition(name)
         by = await self._authorise(caller, name, "pause")
-        if len(why) > 1000:
-            raise RotaError("the reason is longer than 1000 characters", exit_code=Exit.USAGE)
+        if len(why) > 1000 or not why.isprintable():
+            raise RotaError("the reason must be one line of at most 1000 characters", exit_code=Exit.USAGE)
         try:
             pauses.pause(self._state, name, by=by, at=time.time_ns() // 1000, why=why)
         except OSError as error:
@@ -299,14 +290,14 @@ class Daemon:
 
     def list_runs(self, agent: str, limit: int) -> list[Run]:
         """Return the newest runs, of all agents for ""."""
-        runs = self._recorder.store.runs(agent or None, limit)
+        runs = self._recorder.ask(lambda store: store.runs(agent or None, limit))
         if agent and not runs:
             self._definition(agent)
         return runs
 
     def get_run(self, prefix: str) -> Run:
         """Return the one run whose id begins so."""
-        found = self._recorder.store.find(prefix) if prefix else []
+        found = self._recorder.ask(lambda store: store.find(prefix)) if prefix else []
         if not found:
             raise RotaError(f'no run begins with "{prefix}"', exit_code=Exit.NOT_FOUND)
         if len(found) > 1:
@@ -337,10 +328,8 @@ def parser() -> argparse.ArgumentParser:
 
 async def _main(*, user: bool) -> None:
     home = Path.home() / ".local/state/rota"
-    run = Path(os.environ.get("XDG_RUNTIME_DIR", "/run"))
     state = _directory("STATE_DIRECTORY", home if user else Path("/var/lib/rota"))
-    runtime = _directory("RUNTIME_DIRECTORY", run / "rota" if user else Path("/run/rota"))
-    await Daemon(state, runtime, user=user).run()
+    await Daemon(state, user=user).run()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

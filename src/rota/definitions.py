@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rota.names import MARKER, SECTION
+from rota.quantity import parse_duration
 
 log = logging.getLogger("rotad")
 
@@ -50,9 +51,14 @@ class Definition:
         return "next-boot" if only_boot and state == "inactive" else state
 
     @property
-    def at_boot(self) -> bool:
-        """Whether boot is one of its triggers."""
-        return any("on_boot" in schedule for schedule in self.declaration.get("schedule", ()))
+    def boot_delays(self) -> list[int]:
+        """How long after boot it is started, in microseconds; none if boot does not start it."""
+        delays = []
+        for schedule in self.declaration.get("schedule", ()):
+            if (delay := schedule.get("on_boot")) is not None:
+                jitter = schedule.get("jitter", "0s")
+                delays.append(parse_duration("0s" if delay is True else delay) + parse_duration(jitter))
+        return delays
 
 
 def parse(text: str, path: str = "") -> Definition | None:

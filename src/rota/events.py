@@ -120,7 +120,7 @@ def _exit(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _end(run: Run, event: Event, state: str, reason: str | None) -> Run:
-    if run.reason == "stopping" and state in ("succeeded", "killed", "failed"):
+    if run.reason == "stopping" and state in ("succeeded", "killed", "failed", "timed-out"):
         state, reason = "killed", "stopped"
     # A start that was refused has nothing to file.
     archived = run.archived or state == "skipped"
@@ -141,7 +141,7 @@ def _failed(run: Run, event: Event) -> Run:
 
 
 def _deactivated(run: Run, event: Event) -> Run:
-    return run if run.over else _end(run, event, "succeeded", None)
+    return run if run.over and run.state != "unknown" else _end(run, event, "succeeded", None)
 
 
 def _skipped(run: Run, event: Event) -> Run:
@@ -160,7 +160,7 @@ def _stopping(run: Run, _: Event) -> Run:
 
 def _stopped(run: Run, event: Event) -> Run:
     """A stop job is done: what systemd then calls a success (SIGTERM is clean to it) was not one."""
-    if run.state in ("succeeded", "killed", "activated", "running"):
+    if run.state in ("succeeded", "killed", "activated", "running", "timed-out"):
         return replace(run, state="killed", reason="stopped", ended=run.ended or event.at)
     return run
 

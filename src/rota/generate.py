@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rota import analyze, names, sandbox, schedule, units
@@ -53,17 +53,20 @@ def checked(config: Path, *, user: bool) -> Loaded:
     loaded = load(config)
     events = calendar_events(loaded)
     errors = analyze.calendar_errors(events) if events else {}
-    problems = [
-        loaded.problem(name, key, message, event)
+    found = [
+        (key.endswith("once") and message == analyze.NEVER, loaded.problem(name, key, message, event))
         for event, message in errors.items()
         for name, key in events[event]
     ]
+    problems = [problem for past, problem in found if not past]
+    # A date that was in the future when it was declared: the declaration is still right.
+    warnings = tuple(problem for past, problem in found if past)
     for declaration in loaded.declarations:
         for key, reason in sandbox.impossible(declaration.agent, user=user):
             problems.append(loaded.problem(declaration.name, key, reason))
     if loaded.problems or problems:
         raise DeclarationError((*loaded.problems, *problems), loaded.declared)
-    return loaded
+    return replace(loaded, warnings=warnings)
 
 
 def build(loaded: Loaded, made_for: Context) -> Files:
@@ -109,7 +112,8 @@ def _judge(loaded: Loaded, line: str) -> tuple[Problem, bool]:
     """Turn one line of systemd's into a problem of the declaration it comes from."""
     found = _VERIFY.fullmatch(line)
     if found is None or found["agent"] not in loaded.places:
-        return Problem(loaded.origin, "", f"systemd: {line}"), False
+        # systemd reads what units refer to as well: somebody else's mistakes are not the declarations'.
+        return Problem(loaded.origin, "", f"systemd: {line}"), True
     if _COMMAND.match(found["text"]):
         return loaded.problem(found["agent"], "command", f"systemd: {found['text']}"), True
     key = _KEY.search(found["text"])

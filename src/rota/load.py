@@ -51,6 +51,7 @@ class Loaded:
         declared: how many declarations were looked at.
         origin: the configuration itself, for units that belong to no one agent.
         places: the file and key prefix under which a person finds each declaration.
+        warnings: what is right, but perhaps not meant.
     """
 
     declarations: tuple[Declaration, ...]
@@ -59,6 +60,7 @@ class Loaded:
     declared: int
     origin: str
     places: Mapping[str, tuple[str, str]]
+    warnings: tuple[Problem, ...] = ()
 
     def problem(self, name: str, key: str, message: str, value: str = "") -> Problem:
         """Return a mistake in an agent's declaration that was found after loading."""
@@ -200,6 +202,15 @@ def _json(text: str) -> Any:
     return raw
 
 
+def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Put a person's keys over a bundled agent's; tables of single keys are merged, schedules are not."""
+    merged = {**base, **own}
+    for key in ("sandbox", "resources", "environment", "credentials"):
+        if isinstance(base.get(key), dict) and isinstance(own.get(key), dict):
+            merged[key] = {**base[key], **own[key]}
+    return merged
+
+
 class _Reader:
     """Collects declarations and problems over several files."""
 
@@ -302,7 +313,7 @@ class _Reader:
             path = rota_agents.declaration(name)
             base = self.parse(path, f"bundled {name}", tomllib.loads) or {}
             own, source, own_file = raw.get(name, ({}, path, f"bundled {name}"))
-            raw[name] = ({**base, **own} if isinstance(own, dict) else own, source, own_file)
+            raw[name] = (_merged(base, own) if isinstance(own, dict) else own, source, own_file)
 
 
 def _load_directory(reader: _Reader, directory: Path) -> None:

@@ -16,12 +16,16 @@ from rota.definitions import Definition
 from rota.errors import RotaError
 from rota.events import Run
 from rota.names import agent_of, service_of, timer_of
+from rota.quantity import USEC
 from rota.recorder import Recorder
 from rota.systemd import Systemd, UnitChange
 
 log = logging.getLogger("rotad")
 
 _UNSET = 2**64 - 1
+_JOB_TIME = 120
+_LATE = 5 * USEC
+"""A boot trigger is taken to be late by no more than this."""
 _ENDED = ("inactive", "failed")
 # siginfo_t's si_code of SIGCHLD, as ExecMainCode= has it (waitid(2)).
 _CODES: Mapping[int, str] = {1: "exited", 2: "killed", 3: "dumped"}
@@ -47,7 +51,7 @@ def trigger_of(
         activated_by: the unit that triggered the first start since systemd loaded this one.
         requested_by: the person who asked rota for it, None if nobody did.
         elapsed: the agent's timer has elapsed since the run before.
-        at_boot: the timer has a boot trigger, and this is the agent's first run since.
+        at_boot: it elapsed when its boot trigger was due.
     """
     if requested_by is not None:
         return {"trigger": "person", "by": requested_by}
@@ -69,7 +73,7 @@ class Observer:
         moved: Callable[[str], object],
         user: bool,
     ) -> None:
-        """Begin with nothing; see `start`.
+        """Begin with nothing; see `reconcile`.
 
         Args:
             systemd: the manager of the units.
@@ -87,6 +91,8 @@ class Observer:
         self._starting: set[str] = set()
         self._seen: dict[str, str] = {}
         self._live: dict[str, str] = {}
+        self._closing: set[str] = set()
+        self._elapsed: dict[str, int] = {}
         self._followed: set[str] = set()
         self._jobs: dict[str, asyncio.Future[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -132,7 +138,11 @@ class Observer:
 
     async def job_result(self, job: str) -> str:
         """Wait until a job is gone and return its result; the signal may have come already."""
-        return await self._jobs.setdefault(job, asyncio.get_running_loop().create_future())
+        future = self._jobs.setdefault(job, asyncio.get_running_loop().create_future())
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), _JOB_TIME)
+        except TimeoutError:
+            raise RotaError("systemd has not finished the job within two minutes") from None
 
     def expect(self, unit: str, requested_by: str | None) -> None:
         """Say who asked for the next start of a unit, or that nobody does any more."""
@@ -158,7 +168,7 @@ class Observer:
     async def _started(self, unit: str) -> None:
         self._starting.discard(unit)
         run = await self.invocation(unit)
-        known = self._recorder.store.get(run) if run else None
+        known = self._recorder.ask(lambda store: store.get(run)) if run else None
         # A job may also have been a stop, or a start that came to nothing: then the run is an old one.
         fresh = bool(run) and run != self._seen.get(unit) and not (known and known.archived)
         if fresh:
@@ -167,41 +177,83 @@ class Observer:
         state = await self._systemd.unit_property(unit, "ActiveState")
         if fresh:
             await self._record_trigger(unit, run)
+        else:
+            await self._note_elapse(unit)
         if state in _ENDED:
             await self._ended(unit)
 
     async def _record_trigger(self, unit: str, run: str) -> None:
         agent = agent_of(unit) or ""
         details = dict(await self._systemd.unit_property(unit, "ActivationDetails", default=[]))
-        definition = self._agents(agent)
-        earlier = [item for item in self._recorder.store.runs(agent, 5) if item.id != run]
-        last = max((item.started or 0 for item in earlier), default=0)
-        elapsed = False
-        if definition is not None and definition.scheduled:
-            # Of a timer ActivationDetails= tells only the first start since the unit was loaded.
-            elapsed = await self._systemd.unit_property(timer_of(agent), "LastTriggerUSec", "Timer") > last
-        boot = boot_id()
+        elapsed, at_boot = await self._timer_elapsed(agent, run)
         trigger = trigger_of(
-            details.get("trigger_unit", ""),
-            self._requests.pop(unit, None),
-            elapsed=elapsed,
-            at_boot=bool(definition and definition.at_boot) and all(item.boot != boot for item in earlier),
+            details.get("trigger_unit", ""), self._requests.pop(unit, None), elapsed=elapsed, at_boot=at_boot
         )
         by = f" ({trigger['by']})" if "by" in trigger else ""
         self._recorder.record(
             "triggered", agent, run, f"{agent}: run {run[:8]} started by {trigger['trigger']}{by}", trigger
         )
 
+    async def _note_elapse(self, unit: str) -> None:
+        """Remember when a timer elapsed last, now that what it started is over or came to nothing."""
+        definition = self._agents(agent_of(unit) or "")
+        if definition is None or not definition.scheduled:
+            return
+        now = await self._systemd.unit_property(
+            timer_of(definition.name), "LastTriggerUSecMonotonic", "Timer"
+        )
+        if unit not in self._starting:
+            self._elapsed[unit] = now
+
+    async def _timer_elapsed(self, agent: str, run: str) -> tuple[bool, bool]:
+        """Tell whether an agent's timer has elapsed since its last run, and whether for boot."""
+        definition = self._agents(agent)
+        if definition is None or not definition.scheduled:
+            return False, False
+        # Of a timer ActivationDetails= tells only the first start since the unit was loaded.
+        timer = timer_of(agent)
+        now = await self._systemd.unit_property(timer, "LastTriggerUSecMonotonic", "Timer")
+        before = self._elapsed.get(service_of(agent))
+        self._elapsed[service_of(agent)] = now
+        if before is not None:
+            elapsed = now != before
+        else:
+            moment = await self._systemd.unit_property(timer, "LastTriggerUSec", "Timer")
+            earlier = self._recorder.ask(lambda store: store.runs(agent, 5))
+            ends = [item.ended or item.started or 0 for item in earlier if item.id != run]
+            elapsed = moment > max(ends, default=0)
+        if not definition.boot_delays:
+            return elapsed, False
+        since_boot = await self._systemd.since_start(timer)
+        near = any(delay - USEC <= since_boot <= delay + _LATE for delay in definition.boot_delays)
+        return elapsed, near
+
     async def _ended(self, unit: str) -> None:
         run = self._live.pop(unit, None)
         if run is not None:
             agent = agent_of(unit) or ""
-            measured = await self._measure(unit, run)
-            self._tell_success(agent, run, measured)
-            if await self._recorder.ended(run) is None:
-                self._lose(agent, run, "the journal does not say how it ended")
-            self._archive(agent, run, measured)
+            self._closing.add(run)
+            try:
+                measured = await self._measure(unit, run)
+                self._tell_success(agent, run, measured)
+                if await self._recorder.ended(run) is None:
+                    self._lose(agent, run, "the journal does not say how it ended")
+                self._archive(agent, run, measured)
+            finally:
+                self._closing.discard(run)
+            await self._note_elapse(unit)
         await self._leave(unit)
+
+    def on_run(self, run: Run) -> None:
+        """Take in that a run is over; systemd has told it too, unless the next run came too soon after."""
+        if run.over and not run.archived and run.id not in (*self._live.values(), *self._closing):
+            self._spawn(self._archive_late(run.id))
+
+    async def _archive_late(self, run_id: str) -> None:
+        await asyncio.sleep(_LATE / USEC)
+        run = self._recorder.ask(lambda store: store.get(run_id))
+        if run is not None and not run.archived and run_id not in (*self._live.values(), *self._closing):
+            await self._settle(run, await self._systemd.loaded(service_of(run.agent)), boot_id())
 
     def _tell_success(self, agent: str, run: str, measured: Mapping[str, Any]) -> None:
         """Log that a run succeeded where systemd does not: a user's manager only says so when debugging."""
@@ -226,12 +278,11 @@ class Observer:
         return data
 
     def _archive(self, agent: str, run: str, measured: Mapping[str, Any]) -> None:
-        known = self._recorder.store.get(run)
+        known = self._recorder.ask(lambda store: store.get(run))
         state = known.state if known and known.over else "is over"
         self._recorder.record("archived", agent, run, f"{agent}: run {run[:8]} {state}", measured)
 
     def _lose(self, agent: str, run: str, reason: str) -> None:
-        log.warning("%s: run %s: %s", agent, run[:8], reason)
         self._recorder.record("lost", agent, run, f"{agent}: run {run[:8]}: {reason}", {"reason": reason})
 
     async def reconcile(self, since: int) -> None:
@@ -246,23 +297,28 @@ class Observer:
             if state not in _ENDED and (run := await self.invocation(unit)):
                 await self._follow(unit)
                 self._seen[unit] = self._live[unit] = run
-                known = self._recorder.store.get(run)
+                known = self._recorder.ask(lambda store: store.get(run))
                 if known is None or known.trigger is None:
                     await self._record_trigger(unit, run)
-        if any(not run_.over for run_ in self._recorder.store.unarchived(since)):
+        if any(not run_.over for run_ in self._recorder.ask(lambda store: store.unarchived(since))):
             # The end of one that ended just now may be on its way.
             await asyncio.sleep(1)
             await self._recorder.drain()
-        for run_ in self._recorder.store.unarchived(since):
+        for run_ in self._recorder.ask(lambda store: store.unarchived(since)):
             await self._settle(run_, states, boot)
 
     async def _settle(self, run: Run, states: Mapping[str, str], boot: str) -> None:
         unit = service_of(run.agent)
         loaded = unit in states and await self.invocation(unit) == run.id
-        if loaded and self._live.get(unit) == run.id:
-            if await self._systemd.unit_property(unit, "ActiveState") in _ENDED:
-                await self._ended(unit)
+        if loaded and await self._systemd.unit_property(unit, "ActiveState") not in _ENDED:
+            # Going on, or begun only now: its end will be told.
+            await self._follow(unit)
+            self._seen[unit] = self._live[unit] = run.id
             return
+        if self._live.get(unit) == run.id:
+            await self._ended(unit)
+            return
+        run = self._recorder.ask(lambda store: store.get(run.id)) or run
         measured = await self._measure(unit, run.id) if loaded else {}
         if not run.over and self._user and measured.get("result") == "success":
             self._tell_success(run.agent, run.id, measured)

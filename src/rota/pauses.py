@@ -20,7 +20,8 @@ def pause(state: Path, agent: str, *, by: str, at: int, why: str) -> None:
         OSError: the file cannot be written.
     """
     folder = directory(state)
-    folder.mkdir(mode=0o755, exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o755)  # whatever the umask: everyone may see what is paused
     new = folder / f".{agent}"
     new.write_text(json.dumps({"by": by, "at": at, "why": why}) + "\n", encoding="utf-8")
     new.chmod(0o644)
@@ -40,7 +41,7 @@ def paused(state: Path, agent: str) -> Mapping[str, Any] | None:
     """Return who paused an agent, when and why, {} for a file made by hand, None if it is not paused."""
     try:
         found = json.loads((directory(state) / agent).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return None
     except (OSError, ValueError):
         return {}

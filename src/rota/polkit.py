@@ -9,6 +9,7 @@ from dbus_next.aio.message_bus import MessageBus
 from dbus_next.message import Message
 from dbus_next.signature import Variant
 
+from rota.errors import Exit, RotaError
 from rota.systemd import CallError, call
 
 _NAME = "org.freedesktop.PolicyKit1"
@@ -70,5 +71,11 @@ async def authorised(
     except CallError as error:
         if error.name in _ABSENT:
             return False
+        if "not registered" in error.message or "Only trusted callers" in error.message:
+            raise RotaError(
+                f"polkit does not know the action {action}",
+                "Its file belongs into /usr/share/polkit-1/actions; see make install.",
+                Exit.NOT_AUTHORISED,
+            ) from None
         raise
     return bool(found[0][0])

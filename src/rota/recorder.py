@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rota import journal
 from rota.errors import Exit, RotaError
@@ -15,6 +15,8 @@ from rota.events import Run
 from rota.store import DamagedError, FullError, Store, open_store, set_aside
 
 log = logging.getLogger("rotad")
+
+T = TypeVar("T")
 
 _FULL_RETRY = 5.0
 _EAGER = 0.2
@@ -34,6 +36,7 @@ class Recorder:
         self._expected: dict[str, tuple[float, asyncio.Future[Run | None]]] = {}
         self._written: dict[tuple[str, str], float] = {}
         self._full = False
+        self._current = False
         self._eager_until = 0.0
         self.store = self._open()
         self._reader = journal.Reader(self.store.cursor(), user=user)
@@ -56,6 +59,15 @@ class Recorder:
         """There may be something new."""
         self._wake.set()
 
+    def ask(self, question: Callable[[Store], T]) -> T:
+        """Ask the store; one that is found damaged is set aside and rebuilt, and asked again."""
+        try:
+            return question(self.store)
+        except DamagedError as error:
+            self._rebuild(error)
+            self.wake()
+            return question(self.store)
+
     def hasten(self) -> None:
         """A run has begun: the journal may tell its end before systemd does."""
         self._eager_until = time.monotonic() + _EAGER
@@ -75,6 +87,7 @@ class Recorder:
             if more:
                 behind = True
                 await asyncio.sleep(0)
+        self._current = True
         if behind:
             # Lets go of the journal files that were mapped to read that much.
             self._reader = journal.Reader(self._reader.cursor, user=self._user)
@@ -89,7 +102,8 @@ class Recorder:
             for event in events:
                 self._written.pop((event.run, event.kind), None)
             for run in self.store.append(events, cursor):
-                self._changed(run)
+                if self._current:
+                    self._changed(run)
                 if run.over and run.id in self._expected:
                     self._answer(run.id, run)
         return more
@@ -111,11 +125,12 @@ class Recorder:
         aside = set_aside(self._path)
         log.error("the store is damaged (%s); kept as %s, rebuilding from the journal", error, aside)
         self.store = self._open()
+        self._current = False  # what is read again is not news
         self._reader = journal.Reader(None, user=self._user)
 
     async def ended(self, run_id: str) -> Run | None:
         """Wait until the journal tells how a run ended that systemd says is over; None if it does not."""
-        run = self.store.get(run_id)
+        run = self.ask(lambda store: store.get(run_id))
         if run is not None and run.over:
             return run
         future: asyncio.Future[Run | None] = asyncio.get_running_loop().create_future()
@@ -126,7 +141,7 @@ class Recorder:
     async def known(self, run_id: str, patience: float = 2.0) -> Run | None:
         """Wait until a run is recorded at all."""
         deadline = time.monotonic() + patience
-        while (run := self.store.get(run_id)) is None and time.monotonic() < deadline:
+        while (run := self.ask(lambda store: store.get(run_id))) is None and time.monotonic() < deadline:
             await asyncio.sleep(0.005)
             await self.drain()
         return run

@@ -23,6 +23,7 @@ KINDS = ("cron", "every", "calendar", "once", "on_boot", "solar")
 _COMPANIONS: Mapping[str, tuple[str, ...]] = {
     "timezone": ("cron", "once"),
     "after_boot": ("every",),
+    "jitter": ("cron", "calendar", "once", "on_boot"),
     "offset": ("solar",),
 }
 _CALENDAR_KINDS = frozenset(("cron", "calendar", "once"))
@@ -33,6 +34,11 @@ OWNED: Mapping[str, str] = {
     "RemainAfterExit": "rota's record of runs depends on it",
     "Restart": "a restart would hide a failed run",
     "RestartSec": "a restart would hide a failed run",
+    "RestartForceExitStatus": "a restart would hide a failed run",
+    "RestartMode": "a restart would hide a failed run",
+    "RestartSteps": "a restart would hide a failed run",
+    "RestartMaxDelaySec": "a restart would hide a failed run",
+    "LogNamespace": "its output would be lost to rota logs",
     "KillMode": "nothing may survive a run",
     "Slice": "write priority instead",
     "RuntimeMaxSec": "write timeout instead",
@@ -54,8 +60,10 @@ OWNED: Mapping[str, str] = {
 }
 """Keys that [sandbox] unit may not set, with the reason or what to write instead."""
 
-# systemd takes no others: string_is_safe() in its config_parse_exec().
+_LONGEST = 200_000
+"""Characters of a command: escaped, they still fit into the one line systemd reads at a time (1 MiB)."""
 _OFFSET = re.compile(r"\d\d:\d\d(?::\d\d)?(?:\.\d+)? ?(?:Z|UTC|[+-]\d\d:?\d\d)$")
+# systemd takes no others: string_is_safe() in its config_parse_exec().
 _PROGRAM = re.compile(r"/[^\0-\x1f\x7f\"'\\]*(?<!/)|[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
@@ -65,6 +73,8 @@ def _table(value: object) -> Raw:
 
 def _program(command: object) -> Iterator[Breach]:
     if isinstance(command, list):
+        if sum(len(word) for word in command if isinstance(word, str)) > _LONGEST:
+            yield Breach("command", f"is longer than {_LONGEST} characters in all")
         if not command:
             yield Breach("command", "must not be empty")
         elif isinstance(command[0], str) and not _PROGRAM.fullmatch(command[0]):
@@ -109,8 +119,9 @@ def _one_schedule(raw: Raw) -> Iterator[Breach]:
     every = _span(raw, "every")
     if every is not None and not quantity.USEC <= every < quantity.INFINITY:
         yield Breach("every", "must be at least 1s", str(raw["every"]))
-    if "jitter" in raw and _span(raw, "jitter") == quantity.INFINITY:
-        yield Breach("jitter", "must have an end", "infinity")
+    for key in ("jitter", "after_boot", "on_boot"):
+        if _span(raw, key) == quantity.INFINITY:
+            yield Breach(key, "must have an end", "infinity")
 
 
 def _schedules(raw: Raw) -> Iterator[Breach]:
@@ -126,9 +137,9 @@ def _schedules(raw: Raw) -> Iterator[Breach]:
         path = f"schedule[{index}]" if many else "schedule"
         for key, message, value in _one_schedule(table):
             yield Breach(f"{path}.{key}" if key else path, message, value)
-    jitters = {table["jitter"] for table in tables if isinstance(table.get("jitter"), str)}
+    jitters = {table.get("jitter") for table in tables if isinstance(table.get("jitter"), str | None)}
     if len(jitters) > 1:
-        yield Breach("schedule", f"one timer has one jitter, not {' and '.join(sorted(jitters))}")
+        yield Breach("schedule", "one timer has one jitter: write the same for each")
     kinds = {kind for table in tables for kind in table}
     if _table(raw.get("catch_up")).get("mode") == "once" and not kinds & _CALENDAR_KINDS:
         yield Breach(
@@ -148,6 +159,12 @@ def _sandbox(raw: Raw) -> Iterator[Breach]:
             yield Breach(f"sandbox.unit.{key}", f"not settable here: {OWNED[key]}")
     if sandbox.get("network") == []:
         yield Breach("sandbox.network", "must not be empty; write false for no network")
+    writable = sandbox.get("writable")
+    for index, path in enumerate(writable if isinstance(writable, list) else ()):
+        if isinstance(path, str) and f"{path}/".startswith(("/tmp/", "/var/tmp/")):  # noqa: S108
+            yield Breach(
+                f"sandbox.writable[{index}]", "every agent has a /tmp of its own, writable anyway", path
+            )
     devices = sandbox.get("devices")
     for index, path in enumerate(devices if isinstance(devices, list) else ()):
         if isinstance(path, str) and not path.startswith("/dev/"):

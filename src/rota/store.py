@@ -25,13 +25,16 @@ CREATE TABLE events (
     seq INTEGER PRIMARY KEY, run TEXT NOT NULL, agent TEXT NOT NULL,
     kind TEXT NOT NULL, at INTEGER NOT NULL, data TEXT NOT NULL
 );
-CREATE TABLE runs (id TEXT PRIMARY KEY, COLUMNS) WITHOUT ROWID;
-CREATE INDEX runs_of_agent ON runs (agent, started);
-CREATE INDEX runs_by_start ON runs (started);
+CREATE TABLE runs (id TEXT PRIMARY KEY, COLUMNS);
+CREATE INDEX runs_of_agent ON runs (agent);
 CREATE INDEX runs_open ON runs (agent) WHERE NOT archived;
 PRAGMA user_version = VERSION;
 """.replace("COLUMNS", ", ".join(_COLUMNS[1:])).replace("VERSION", str(VERSION))
-_SAVE = f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * len(_COLUMNS))})"
+# An update keeps the rowid: runs are in the order of the journal, whatever the clock did.
+_SAVE = (
+    f"INSERT INTO runs ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
+    f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS[1:])}"
+)
 
 
 class DamagedError(Exception):
@@ -139,14 +142,14 @@ class Store:
 
     def find(self, prefix: str, limit: int = 3) -> list[Run]:
         """Return runs whose id begins with `prefix`, newest first."""
-        query = "SELECT * FROM runs WHERE id >= ? AND id < ? ORDER BY started DESC LIMIT ?"
+        query = "SELECT * FROM runs WHERE id >= ? AND id < ? ORDER BY rowid DESC LIMIT ?"
         with _translated(self._path):
             return [_run(row) for row in self._db.execute(query, (prefix, f"{prefix}g", limit))]
 
     def runs(self, agent: str | None = None, limit: int = 50) -> list[Run]:
         """Return the newest runs, of one agent or of all, newest first."""
         where, values = ("WHERE agent = ?", [agent]) if agent else ("", [])
-        query = f"SELECT * FROM runs {where} ORDER BY started DESC, id LIMIT ?"
+        query = f"SELECT * FROM runs {where} ORDER BY rowid DESC LIMIT ?"
         with _translated(self._path):
             return [_run(row) for row in self._db.execute(query, [*values, limit])]
 

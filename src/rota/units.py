@@ -134,7 +134,6 @@ def _service_lines(
     name, agent = declaration.name, declaration.agent
     directory = f"rota-agents/{name}"
     words = arguments(declaration, runners, context)
-    trigger = "timer" if agent.schedule else "manual"
     where = _plain(agent.working_directory) if agent.working_directory else f"%S/{directory}"
     lines = [
         ("Type", "exec"),
@@ -149,14 +148,9 @@ def _service_lines(
         ("WorkingDirectory", where),
         ("SyslogIdentifier", f"rota-{name}"),
         ("LogExtraFields", f"ROTA_AGENT={name}"),
-        (
-            "Environment",
-            f"ROTA_AGENT={name} ROTA_ATTEMPT=1 ROTA_TRIGGER={trigger}",
-        ),
+        ("Environment", f"ROTA_AGENT={name} ROTA_ATTEMPT=1"),
         *(("Environment", line) for line in _environment(declaration, runners, context)),
         *(("EnvironmentFile", _plain(path)) for path in agent.environment_files),
-        # What rotad knows about this start, if it was the one who asked for it.
-        ("EnvironmentFile", f"-%t/rota/start/{name}"),
         *(("LoadCredential", _plain(f"{key}:{path}")) for key, path in sorted(agent.credentials.items())),
     ]
     return [line for line in lines if line[0] not in agent.sandbox.unit]
@@ -240,11 +234,11 @@ def shared_units(target: UnitFile, source: str) -> tuple[UnitFile, ...]:
     files = [
         UnitFile(
             "rota.slice",
-            _file(source, _section("Unit", "Description=Agents")),
+            _file(source, _section("Unit", "Description=Agents", "X-StopOnRemoval=false")),
         )
     ]
     for priority, weight in WEIGHTS.items():
-        about = [("Description", f"Agents of {priority} priority")]
+        about = [("Description", f"Agents of {priority} priority"), ("X-StopOnRemoval", "false")]
         weights = [("CPUWeight", str(weight)), ("IOWeight", str(weight))]
         text = _file(source, _section("Unit", _text(about)), _section("Slice", _text(weights)))
         files.append(UnitFile(f"rota-{priority}.slice", text))

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Check for the Debian packages that building and testing rota need, and install what is missing.
-# usage: setup.sh [build|all]      (PYTHON names the interpreter the virtual environment is made from)
+# usage: setup.sh [build|all|vm]      (PYTHON names the interpreter the virtual environment is made from)
 set -eu
 
 python=${PYTHON:-python3}
@@ -38,7 +38,10 @@ need_unless python3-venv "$python" -c 'import ensurepip, venv'
 need_unless python3-dev "$python" -c \
   'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("include"), "Python.h").stat()'
 need gcc libc6-dev libsystemd-dev pkg-config
-if [ "${1:-all}" = all ]; then
+if [ "${1:-all}" = vm ]; then
+  need qemu-system-x86 e2fsprogs
+fi
+if [ "${1:-all}" != build ]; then
   need dbus dbus-daemon debian-archive-keyring mmdebstrap systemd-container util-linux
 fi
 

@@ -128,16 +128,14 @@ def test_paused_is_held_by_systemd_itself(house: House) -> None:
 
 def test_credentials_and_environment(house: House) -> None:
     house.machine.write("/root/key", "hush\n", 0o600)
-    program = (
-        "cat $CREDENTIALS_DIRECTORY/api-key; echo $ROTA_AGENT $ROTA_ATTEMPT $ROTA_TRIGGER $GREETING; pwd"
-    )
+    program = "cat $CREDENTIALS_DIRECTORY/api-key; echo $ROTA_AGENT $ROTA_ATTEMPT $GREETING; pwd"
     house.declare(
         "knows",
         f'command = ["/bin/sh", "-c", "{program}"]\ncredentials = {{ api-key = "/root/key" }}\n'
         'environment = { GREETING = "a $b %c \\"d\\"" }\n',
     )
     done = house.rota("run knows --wait")
-    assert done.stdout == 'hush\nknows 1 person a $b %c "d"\n/var/lib/private/rota-agents/knows\n'
+    assert done.stdout == 'hush\nknows 1 a $b %c "d"\n/var/lib/private/rota-agents/knows\n'
     assert "hush" not in house.machine.run("systemctl cat rota-knows.service").stdout
 
 
