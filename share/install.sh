@@ -163,6 +163,10 @@ uninstall_all() {
   prune "$doc"
   prune "$lib"
   echo "rota is removed from $DESTDIR$PREFIX; /etc/rota and /var/lib/rota are as they were."
+  if [ -e "$DESTDIR/etc/systemd/system/rota-agents.target" ]; then
+    echo "Agents are still installed, and their timers go on. To remove them:"
+    echo "  grep -l '^# Made by rota' /etc/systemd/system/rota* | xargs rm && systemctl daemon-reload"
+  fi
 }
 
 case ${1:-} in

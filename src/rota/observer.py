@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,11 @@ class Observer:
         trigger = trigger_of(
             details.get("trigger_unit", ""), self._requests.pop(unit, None), elapsed=elapsed, at_boot=at_boot
         )
+        known = self._recorder.ask(lambda store: store.get(run))
+        late = known is not None and time.time_ns() // 1000 - (known.started or 0) > USEC
+        definition = self._agents(agent)
+        if trigger["trigger"] == "manual" and late and definition is not None and definition.scheduled:
+            return  # the timer may have elapsed again since: nobody knows
         by = f" ({trigger['by']})" if "by" in trigger else ""
         self._recorder.record(
             "triggered", agent, run, f"{agent}: run {run[:8]} started by {trigger['trigger']}{by}", trigger

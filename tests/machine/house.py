@@ -43,6 +43,7 @@ class House:
             self.machine.run(f"rm -rf /var/lib/rota/paused/{name}")
             self.remove(name)
         self.apply()
+        self.machine.run("systemctl reset-failed", check=False)
 
     def rota(self, arguments: str, *, user: str | None = None, code: int = 0) -> CompletedProcess[str]:
         """Run rota, and check its exit code."""

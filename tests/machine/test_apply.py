@@ -189,3 +189,48 @@ def test_boot_runs_come_with_the_boot(bootable: None) -> None:
         machine.start()
         (run,) = house.settled("cut")
         assert (run["state"], run["reason"]) == ("unknown", "the machine went down")
+
+
+def test_an_agent_that_gets_a_schedule_does_not_fire(house: House) -> None:
+    house.declare("grows", COUNT)
+    house.rota("run grows --wait")
+    house.machine.run("sleep 3")
+    house.declare("grows", f'{COUNT}schedule = {{ every = "3s" }}')
+    assert count(house, "grows") == 1
+    house.machine.run("sleep 2")
+    assert count(house, "grows") == 1
+    house.machine.wait_for(lambda: count(house, "grows") == 2, 4, "its first slot")
+
+
+def test_a_timer_stopped_by_hand_does_not_fire_when_it_is_started_again(house: House) -> None:
+    house.declare("hand", f'{COUNT}schedule = {{ every = "3s" }}')
+    house.machine.wait_for(lambda: count(house, "hand") == 1, 6, "its first run")
+    house.machine.run("systemctl stop rota-hand.timer; sleep 4")
+    before = count(house, "hand")
+    house.declare("other", 'command = ["/bin/true"]')
+    assert house.machine.run("systemctl is-active rota-hand.timer").stdout.strip() == "active"
+    house.machine.run("sleep 1.5")
+    assert count(house, "hand") == before
+
+
+def test_a_boot_trigger_that_is_gone_leaves_nothing_behind(house: House) -> None:
+    house.declare("moved", f'{COUNT}schedule = [{{ on_boot = "1s" }}, {{ every = "4s" }}]')
+    assert house.machine.exists("/run/systemd/system/rota-moved.timer.d")
+    house.declare("moved", f'{COUNT}schedule = {{ cron = "0 3 * * *" }}')
+    assert not house.machine.exists("/run/systemd/system/rota-moved.timer.d")
+    shown = house.machine.run("systemctl show -P TimersMonotonic -P TimersCalendar rota-moved.timer").stdout
+    assert "OnUnitActive" not in shown
+    assert "03:00:00" in shown
+    assert not house.machine.exists("/run/systemd/system.control/rota-agents.target")
+
+
+def test_somebody_elses_mistake_does_not_stop_rota(house: House) -> None:
+    path = "/etc/systemd/system/foreign-mistake.service"
+    house.machine.write(path, "[Service]\nExecStart=/bin/true\nNoSuchKey=1\n")
+    wants = "/etc/systemd/system/sysinit.target.wants/foreign-mistake.service"
+    house.machine.run(f"ln -s {path} {wants}; systemctl daemon-reload")
+    try:
+        house.declare("fine", 'command = ["/bin/true"]\nschedule = { every = "1h" }')
+        house.rota("check")
+    finally:
+        house.machine.run(f"rm {path} {wants}; systemctl daemon-reload")

@@ -80,10 +80,6 @@ def test_nobody_takes_the_name(sleeper: House) -> None:
     assert sleeper.machine.run("systemctl is-active rotad.service").stdout.strip() == "active"
 
 
-def test_a_person_who_may_read_the_journal_but_not_act(sleeper: House) -> None:
-    sleeper.rota("logs sleeper", user="alice")
-
-
 def test_busctl_shows_the_objects(sleeper: House) -> None:
     tree = sleeper.machine.run("busctl tree --list org.rota1", user="alice").stdout.split()
     assert "/org/rota1/agent/sleeper" in tree

@@ -167,7 +167,7 @@ def test_what_a_killed_parent_leaves_is_swept(bootable: None) -> None:
 
 def test_uninstall_takes_away_what_install_put(bootable: None) -> None:
     with Machine() as machine:
-        listing = "find /usr /etc -xdev -path /usr/src -prune -o -print | sort"
+        listing = "find /usr /etc -xdev -path /usr/src -prune -o ! -type d -print | sort"
         before = machine.run(listing).stdout
         install_rota(machine, prefix="/usr", start=False)
         machine.write("/etc/rota/agents.d/kept.toml", "")
@@ -175,6 +175,8 @@ def test_uninstall_takes_away_what_install_put(bootable: None) -> None:
         left = set(machine.run(listing).stdout.splitlines()) - set(before.splitlines())
         accounts = {f"/etc/{name}-" for name in ("passwd", "shadow", "group", "gshadow", "subuid", "subgid")}
         assert {path for path in left - accounts if "/etc/rota" not in path} == set()
+        assert not machine.exists("/usr/lib/rota")
+        assert not machine.exists("/usr/share/doc/rota")
         assert machine.exists("/etc/rota/agents.d/kept.toml")
 
 

@@ -211,3 +211,64 @@ def test_a_hung_rotad_is_restarted(house: House) -> None:
     finally:
         machine.run(f"rm -r {drop_in}; systemctl daemon-reload; systemctl restart rotad.service")
     back(house)
+
+
+def test_behind_back_to_back_runs_it_still_files_each(house: House) -> None:
+    house.declare("quick", LINE.format(then="exit 0") + 'schedule = { every = "1s" }')
+    house.machine.run("sleep 1.5")
+    pid = house.machine.run("systemctl show -P MainPID rotad.service").stdout.strip()
+    for _ in range(2):
+        house.machine.run(f"kill -STOP {pid}; sleep 3.5; kill -CONT {pid}; sleep 1")
+    house.machine.run("systemctl stop rota-quick.timer")
+    house.machine.wait_for(
+        lambda: all(run.get("archived") for run in house.runs("quick")), 20, "all runs to be filed"
+    )
+    assert recorded(house, "quick") == own_account(house, "quick")
+    assert {run["state"] for run in house.runs("quick")} == {"succeeded"}
+    assert {run.get("trigger") for run in house.runs("quick")} <= {"timer", None}
+
+
+def test_a_stop_that_needs_force_is_a_stop(house: House) -> None:
+    house.declare("stubborn", 'command = ["/bin/sh", "-c", "trap : TERM; while :; do sleep 1; done"]')
+    house.declare(
+        "stubborn",
+        'command = ["/bin/sh", "-c", "trap : TERM; while :; do sleep 1; done"]\n'
+        '[sandbox]\nunit = { TimeoutStopSec = "2s" }',
+    )
+    house.rota("run stubborn")
+    house.rota("stop stubborn")
+    (run,) = house.settled("stubborn")
+    assert (run["state"], run["reason"]) == ("killed", "stopped")
+
+
+def test_slots_and_starts_by_hand_are_told_apart(house: House) -> None:
+    house.declare("mixed", LINE.format(then="sleep 1.6") + 'schedule = { calendar = "*:*:*" }')
+    house.settled("mixed", 1)
+    # Well into a run: the slot of this second has gone by.
+    house.machine.wait_for("systemctl is-active rota-mixed.service && sleep 1.2", 5)
+    house.machine.run("systemctl stop rota-mixed.timer")
+    house.machine.wait_for("! systemctl is-active rota-mixed.service", 5)
+    seen = len(house.settled("mixed", 1))
+    # A slot went by during the last run: the start by hand after it is not the timer's.
+    house.machine.run("systemctl start rota-mixed.service")
+    last = house.settled("mixed", seen + 1)[-1]
+    assert last["trigger"] == "manual"
+
+
+def test_rotad_cannot_reach_into_pid_1(house: House) -> None:
+    """Nothing that rotad's user may write to is read by systemd: no FIFO, no variables of its making."""
+    house.declare("plain", 'command = ["/usr/bin/env"]')
+    house.machine.run(
+        "mkdir -p /run/rota/start; mkfifo /run/rota/start/plain; chown -R rota /run/rota; "
+        "echo LD_PRELOAD=/evil.so > /var/lib/rota/plain; chown rota /var/lib/rota/plain"
+    )
+    try:
+        done = house.rota("run plain --wait")
+    finally:
+        house.machine.run("rm -rf /run/rota /var/lib/rota/plain")
+    assert "LD_PRELOAD" not in done.stdout
+    unit = house.machine.read("/etc/systemd/system/rota-plain.service")
+    readable = [
+        line for line in unit.splitlines() if line.startswith(("EnvironmentFile=", "LoadCredential="))
+    ]
+    assert readable == []
