@@ -11,7 +11,9 @@ bin=$PREFIX/bin
 lib=$PREFIX/lib/rota
 doc=$PREFIX/share/doc/rota
 
-# dbus-daemon reads policies below /usr and /etc only; polkit before 124 reads rules there only
+# dbus-daemon reads policies below /usr and /etc only, polkit before 124 rules there only, and before 126
+# actions nowhere but in /usr/share
+polkit_actions=/usr/share/polkit-1/actions
 case $PREFIX in
   /usr) dbus_policy=/usr/share/dbus-1/system.d polkit_rules=/usr/share/polkit-1/rules.d ;;
   *) dbus_policy=$SYSCONFDIR/dbus-1/system.d polkit_rules=$SYSCONFDIR/polkit-1/rules.d ;;
@@ -33,7 +35,7 @@ destination() {
     org.rota1.conf) echo "$dbus_policy/org.rota1.conf" ;;
     org.rota1.service) echo "$PREFIX/share/dbus-1/system-services/org.rota1.service" ;;
     org.rota1.user.service) echo "$PREFIX/share/dbus-1/services/org.rota1.service" ;;
-    org.rota1.policy) echo "$PREFIX/share/polkit-1/actions/org.rota1.policy" ;;
+    org.rota1.policy) echo "$polkit_actions/org.rota1.policy" ;;
     *.rules) echo "$polkit_rules/$1" ;;
     completions/rota.bash) echo "$PREFIX/share/bash-completion/completions/rota" ;;
     completions/_rota) echo "$PREFIX/share/zsh/site-functions/_rota" ;;

@@ -14,7 +14,7 @@ from dbus_next.message import Message
 
 from rota.errors import Exit, RotaError
 from rota.names import BUS_NAME, ERRORS, MANAGER_INTERFACE, MANAGER_PATH
-from rota.systemd import CallError, call, connect, plain
+from rota.systemd import CallError, ask_bus, call, connect, plain
 
 _EXITS = {name: code for code, name in ERRORS.items()}
 
@@ -65,20 +65,9 @@ class Client:
 
     async def follow_runs(self) -> None:
         """Begin to collect RunChanged signals for `changed`."""
-        name = "org.freedesktop.DBus"
         rule = f"type='signal',interface='{MANAGER_INTERFACE}',member='RunChanged',path='{MANAGER_PATH}'"
         self.bus.add_message_handler(self._on_message)
-        await call(
-            self.bus,
-            Message(
-                destination=name,
-                path="/org/freedesktop/DBus",
-                interface=name,
-                member="AddMatch",
-                signature="s",
-                body=[rule],
-            ),
-        )
+        await ask_bus(self.bus, "AddMatch", rule)
 
     def _on_message(self, message: Message) -> None:
         if message.message_type is MessageType.SIGNAL and message.member == "RunChanged":

@@ -10,7 +10,7 @@ from dbus_next.message import Message
 from dbus_next.signature import Variant
 
 from rota.errors import Exit, RotaError
-from rota.systemd import CallError, call
+from rota.systemd import CallError, ask_bus, call
 
 _NAME = "org.freedesktop.PolicyKit1"
 _ALLOW_INTERACTION = 1
@@ -24,19 +24,7 @@ _ABSENT = (
 
 async def uid_of(bus: MessageBus, sender: str) -> int:
     """Return the user id of a bus name's owner."""
-    name = "org.freedesktop.DBus"
-    found = await call(
-        bus,
-        Message(
-            destination=name,
-            path="/org/freedesktop/DBus",
-            interface=name,
-            member="GetConnectionUnixUser",
-            signature="s",
-            body=[sender],
-        ),
-    )
-    return int(found[0])
+    return int((await ask_bus(bus, "GetConnectionUnixUser", sender))[0])
 
 
 async def authorised(

@@ -94,6 +94,20 @@ async def call(bus: MessageBus, message: Message) -> list[Any]:
     return list(reply.body)
 
 
+async def ask_bus(bus: MessageBus, member: str, argument: str) -> list[Any]:
+    """Call a method of the bus itself that takes one string, such as AddMatch; raises as `call`."""
+    name = "org.freedesktop.DBus"
+    message = Message(
+        destination=name,
+        path="/org/freedesktop/DBus",
+        interface=name,
+        member=member,
+        signature="s",
+        body=[argument],
+    )
+    return await call(bus, message)
+
+
 def plain(value: Any) -> Any:
     """Return a D-Bus value without its Variants, at any depth."""
     if isinstance(value, Variant):
@@ -255,16 +269,7 @@ class Systemd:
         return int(elapsed) - int(plain(found[0]))
 
     async def _match(self, rule: str, member: str = "AddMatch") -> None:
-        name = "org.freedesktop.DBus"
-        message = Message(
-            destination=name,
-            path="/org/freedesktop/DBus",
-            interface=name,
-            member=member,
-            signature="s",
-            body=[rule],
-        )
-        await call(self._bus, message)
+        await ask_bus(self._bus, member, rule)
 
     async def follow(self, changed: Callable[[UnitChange], None], reloaded: Callable[[], None]) -> None:
         """Call back on jobs, on state changes of watched units, and after each daemon-reload."""
