@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,8 @@ log = logging.getLogger("rotad")
 
 _UNSET = 2**64 - 1
 _JOB_TIME = 120
+_AT_ONCE = USEC
+"""A run that begins this soon after its timer elapsed was started by it."""
 _LATE = 5 * USEC
 """A boot trigger is taken to be late by no more than this."""
 _ENDED = ("inactive", "failed")
@@ -89,11 +90,10 @@ class Observer:
         self._agents = agents
         self._moved = moved
         self._requests: dict[str, str] = {}
-        self._starting: set[str] = set()
+        self._queued: set[tuple[str, str]] = set()
         self._seen: dict[str, str] = {}
         self._live: dict[str, str] = {}
         self._closing: set[str] = set()
-        self._elapsed: dict[str, int] = {}
         self._followed: set[str] = set()
         self._jobs: dict[str, asyncio.Future[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -119,12 +119,13 @@ class Observer:
         if not change.unit.endswith(".service"):
             return
         if change.kind == "job-new":
-            self._starting.add(change.unit)
+            self._queued.add((change.unit, change.job))
             self._spawn(self._follow(change.unit))
         elif change.kind == "job-removed":
             self._finish_job(change.job, change.state)
             self._recorder.hasten()
-            self._spawn(self._started(change.unit))
+            self._queued.add((change.unit, change.job))  # until it has been looked at
+            self._spawn(self._started(change.unit, change.job))
         elif change.state in _ENDED:
             self._recorder.wake()
             self._spawn(self._ended(change.unit))
@@ -157,8 +158,11 @@ class Observer:
         self._followed.add(unit)
         await self._systemd.watch(unit)
 
+    def _is_queued(self, unit: str) -> bool:
+        return any(queued == unit for queued, _ in self._queued)
+
     async def _leave(self, unit: str) -> None:
-        if unit in self._followed and unit not in self._starting and unit not in self._live:
+        if unit in self._followed and unit not in self._live and not self._is_queued(unit):
             self._followed.discard(unit)
             await self._systemd.unwatch(unit)
 
@@ -166,73 +170,64 @@ class Observer:
         """Return the invocation id of a unit's current or last run, "" if it has none."""
         return bytes(await self._systemd.unit_property(unit, "InvocationID")).hex()
 
-    async def _started(self, unit: str) -> None:
-        self._starting.discard(unit)
-        run = await self.invocation(unit)
-        known = self._recorder.ask(lambda store: store.get(run)) if run else None
-        # A job may also have been a stop, or a start that came to nothing: then the run is an old one.
-        fresh = bool(run) and run != self._seen.get(unit) and not (known and known.archived)
-        if fresh:
-            self._seen[unit] = self._live[unit] = run
-        # Asked only now: an end that is told from here on finds the run in its place.
-        state = await self._systemd.unit_property(unit, "ActiveState")
-        if fresh:
-            await self._record_trigger(unit, run)
-        else:
-            await self._note_elapse(unit)
+    async def _started(self, unit: str, job: str) -> None:
+        try:
+            run = await self.invocation(unit)
+            known = self._recorder.ask(lambda store: store.get(run)) if run else None
+            # A job may also have been a stop, or a start that came to nothing: then the run is an old one.
+            fresh = bool(run) and run != self._seen.get(unit) and not (known and known.archived)
+            if fresh:
+                self._seen[unit] = self._live[unit] = run
+                await self._follow(unit)
+            # Asked only now: an end that is told from here on finds the run in its place.
+            state = await self._systemd.unit_property(unit, "ActiveState")
+            if fresh:
+                await self._record_trigger(unit, run)
+        finally:
+            self._queued.discard((unit, job))
         if state in _ENDED:
             await self._ended(unit)
 
     async def _record_trigger(self, unit: str, run: str) -> None:
         agent = agent_of(unit) or ""
         details = dict(await self._systemd.unit_property(unit, "ActivationDetails", default=[]))
+        requested_by = self._requests.pop(unit, None)
         elapsed, at_boot = await self._timer_elapsed(agent, run)
+        if elapsed is None and requested_by is None:
+            return  # nobody knows
         trigger = trigger_of(
-            details.get("trigger_unit", ""), self._requests.pop(unit, None), elapsed=elapsed, at_boot=at_boot
+            details.get("trigger_unit", ""), requested_by, elapsed=bool(elapsed), at_boot=at_boot
         )
-        known = self._recorder.ask(lambda store: store.get(run))
-        late = known is not None and time.time_ns() // 1000 - (known.started or 0) > USEC
-        definition = self._agents(agent)
-        if trigger["trigger"] == "manual" and late and definition is not None and definition.scheduled:
-            return  # the timer may have elapsed again since: nobody knows
         by = f" ({trigger['by']})" if "by" in trigger else ""
         self._recorder.record(
             "triggered", agent, run, f"{agent}: run {run[:8]} started by {trigger['trigger']}{by}", trigger
         )
 
-    async def _note_elapse(self, unit: str) -> None:
-        """Remember when a timer elapsed last, now that what it started is over or came to nothing."""
-        definition = self._agents(agent_of(unit) or "")
-        if definition is None or not definition.scheduled:
-            return
-        now = await self._systemd.unit_property(
-            timer_of(definition.name), "LastTriggerUSecMonotonic", "Timer"
-        )
-        if unit not in self._starting:
-            self._elapsed[unit] = now
+    async def _timer_elapsed(self, agent: str, run: str) -> tuple[bool | None, bool]:
+        """Tell whether an agent's timer started a run (None: cannot be known), and whether for boot.
 
-    async def _timer_elapsed(self, agent: str, run: str) -> tuple[bool, bool]:
-        """Tell whether an agent's timer has elapsed since its last run, and whether for boot."""
+        Of a timer ActivationDetails= tells only the first start since the unit was loaded, so it is told
+        by the monotonic clock: when the timer elapsed last, and when the run began.
+        """
         definition = self._agents(agent)
         if definition is None or not definition.scheduled:
-            return False, False
-        # Of a timer ActivationDetails= tells only the first start since the unit was loaded.
-        timer = timer_of(agent)
-        now = await self._systemd.unit_property(timer, "LastTriggerUSecMonotonic", "Timer")
-        before = self._elapsed.get(service_of(agent))
-        self._elapsed[service_of(agent)] = now
-        if before is not None:
-            elapsed = now != before
-        else:
+            return (None if definition is None else False), False
+        unit, timer = service_of(agent), timer_of(agent)
+        began = await self._systemd.unit_property(unit, "InactiveExitTimestampMonotonic")
+        elapsed = await self._systemd.unit_property(timer, "LastTriggerUSecMonotonic", "Timer")
+        if await self.invocation(unit) != run or elapsed > began:
+            return None, False
+        started = began - elapsed <= _AT_ONCE
+        if not started:
+            # A start may have had to wait for something: then no other run lies between.
             moment = await self._systemd.unit_property(timer, "LastTriggerUSec", "Timer")
             earlier = self._recorder.ask(lambda store: store.runs(agent, 5))
             ends = [item.ended or item.started or 0 for item in earlier if item.id != run]
-            elapsed = moment > max(ends, default=0)
-        if not definition.boot_delays:
-            return elapsed, False
+            started = moment > max(ends, default=0)
+        if not started or not definition.boot_delays:
+            return started, False
         since_boot = await self._systemd.since_start(timer)
-        near = any(delay - USEC <= since_boot <= delay + _LATE for delay in definition.boot_delays)
-        return elapsed, near
+        return True, any(delay - USEC <= since_boot <= delay + _LATE for delay in definition.boot_delays)
 
     async def _ended(self, unit: str) -> None:
         run = self._live.pop(unit, None)
@@ -247,7 +242,6 @@ class Observer:
                 self._archive(agent, run, measured)
             finally:
                 self._closing.discard(run)
-            await self._note_elapse(unit)
         await self._leave(unit)
 
     def on_run(self, run: Run) -> None:
