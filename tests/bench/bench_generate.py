@@ -88,7 +88,7 @@ def declaration(number: int, *, by_hand: bool) -> dict[str, Any]:
     if number % 6 == 0:
         sandbox["network"] = True if number % 12 else ["10.0.0.0/8", "192.168.0.0/16"]
     if number % 9 == 0:
-        sandbox["writable"] = [f"/srv/work/{number}"]
+        sandbox["writable"] = [f"/srv/job/{number}"]
         sandbox["readable"] = ["/home/ada/notes"]
     if by_hand and number % 100 == 1:
         sandbox["unit"] = {"MemoryDenyWriteExecute": False}
@@ -100,7 +100,7 @@ def declaration(number: int, *, by_hand: bool) -> dict[str, Any]:
     if number % 8 == 0:
         agent["resources"] = {"memory": "512M", "cpu": "50%"}
     if number % 10 == 0:
-        agent["environment"] = {"LANG": "C.UTF-8", "WORK": f"/srv/work/{number}"}
+        agent["environment"] = {"LANG": "C.UTF-8", "WORK": f"/srv/job/{number}"}
     if number % 5 == 0 and "cron" in agent["schedule"]:
         agent["catch_up"] = {"mode": "once"}
     return agent
