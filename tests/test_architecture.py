@@ -141,7 +141,7 @@ def test_what_is_shared_is_installed() -> None:
     files = [str(path.relative_to(ROOT / "share")) for path in (ROOT / "share").rglob("*") if path.is_file()]
     known = [name for name in files if not name.endswith("~")]
     assert "rotad.service" in known
-    places = "PREFIX=/p dbus_policy=/d polkit_rules=/r doc=/doc"
+    places = "PREFIX=/p dbus_policy=/d polkit_rules=/r polkit_actions=/a doc=/doc"
     code = f'{places}\n{function}\nfor file; do destination "$file" || exit; done'
     done = subprocess.run(["sh", "-euc", code, "sh", *known], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
