@@ -226,8 +226,13 @@ class Observer:
             started = moment > max(ends, default=0)
         if not started or not definition.boot_delays:
             return started, False
-        since_boot = await self._systemd.since_start(timer)
-        return True, any(delay - USEC <= since_boot <= delay + _LATE for delay in definition.boot_delays)
+        # systemd.timer(5): from the kernel's start, in a container from systemd's own; and at once, if
+        # the timer is started later than that.
+        origins = (0, await self._systemd.started())
+        due = [origin + delay for origin in origins for delay in definition.boot_delays]
+        armed = await self._systemd.unit_property(timer, "InactiveExitTimestampMonotonic")
+        overdue = elapsed - armed <= _AT_ONCE and min(due) <= elapsed
+        return True, overdue or any(moment - USEC <= elapsed <= moment + _LATE for moment in due)
 
     async def _ended(self, unit: str) -> None:
         run = self._live.pop(unit, None)

@@ -262,11 +262,10 @@ class Systemd:
             moments.append((time.time_ns() - time.monotonic_ns()) // 1000 + monotonic)
         return min(moments, default=None)
 
-    async def since_start(self, timer: str) -> int:
-        """Return how long after the manager's own start a timer elapsed last, in microseconds."""
-        elapsed = await self.unit_property(timer, "LastTriggerUSecMonotonic", "Timer")
+    async def started(self) -> int:
+        """Return when the manager itself started, in microseconds of the monotonic clock."""
         found = await self._call(_PATH, _PROPERTIES, "Get", "ss", _MANAGER, "UserspaceTimestampMonotonic")
-        return int(elapsed) - int(plain(found[0]))
+        return int(plain(found[0]))
 
     async def _match(self, rule: str, member: str = "AddMatch") -> None:
         await ask_bus(self._bus, member, rule)
