@@ -352,7 +352,7 @@ def rotad_8() -> str:
             "Environment",
             [
                 Text(
-                    "`STATE_DIRECTORY`, `RUNTIME_DIRECTORY`, `NOTIFY_SOCKET`, `WATCHDOG_USEC` and"
+                    "`STATE_DIRECTORY`, `NOTIFY_SOCKET`, `WATCHDOG_USEC` and"
                     " `JOURNAL_STREAM`, as"
                     " systemd sets them; `DBUS_SYSTEM_BUS_ADDRESS` and `DBUS_SESSION_BUS_ADDRESS`."
                 )
