@@ -1,23 +1,15 @@
-"""Journal entries to events: real entries of each case, entries that are odd, and a real journal file.
+"""Journal entries to events: real entries of each case, and entries that are odd.
 
 samples/CASE.json holds what journald of systemd 257 wrote about one unit, an entry a line, cut down
 to the fields that matter; the units were called s-CASE.service, and here are rota-CASE.service.
-samples/runs-0.journal.xz and runs-1.journal.xz are two journal files that systemd-journal-remote made
-of such entries, of rotad's and of forged ones: the machine's journal, in a mount namespace, of
-the tests at the end.
 """
 
 from __future__ import annotations
 
 import json
-import lzma
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -434,159 +426,3 @@ def test_matches_of_journalctl() -> None:
 
 def test_the_table_here_is_the_readers() -> None:
     assert {message: kind for message, (kind, _) in journal._MESSAGES.items()} == MESSAGES
-
-
-# The reader, on real journal files.
-
-IN_FILE_0 = ("ok", "fail", "missing", "timeout", "runtimemax", "condpath", "dep")
-IN_FILE_1 = ("stopped", "limit", "kept", "cpu")
-MACHINE = "0123456789abcdef0123456789abcdef"
-IN_NAMESPACE = """
-set -e
-mount -t tmpfs -o size=64m tmpfs /var/log
-if [ -d /run/log ]; then mount -t tmpfs tmpfs /run/log; fi
-mount --bind "$1" /etc/machine-id
-mkdir -p /var/log/journal/$(cat "$1")
-shift
-exec "$@"
-"""
-PRELUDE = f"""
-import asyncio, json, sys
-from pathlib import Path
-from rota.journal import Reader
-from rota.recorder import Recorder
-from rota.errors import RotaError
-
-house, files = Path("/var/log/journal/{MACHINE}"), Path(sys.argv[1])
-
-def put(number):
-    (house / f"runs-{{number}}.journal").write_bytes((files / f"runs-{{number}}.journal").read_bytes())
-
-def told(events):
-    return [[event.kind, event.agent, event.run, event.at] for event in events]
-"""
-
-
-def on_journal(tmp_path: Path, program: str) -> Any:
-    """Run a program where the machine's journal is what it puts there; return what it printed as JSON."""
-    for number in (0, 1):
-        packed = (SAMPLES / f"runs-{number}.journal.xz").read_bytes()
-        (tmp_path / f"runs-{number}.journal").write_bytes(lzma.decompress(packed))
-    machine = tmp_path / "machine-id"
-    machine.write_text(f"{MACHINE}\n", encoding="ascii")
-    as_root = ["--map-root-user"] if os.getuid() else []
-    alone = ["unshare", "--mount", *as_root]
-    try:
-        probe = [*alone, "sh", "-c", "mount -t tmpfs tmpfs /var/log && test -e /etc/machine-id"]
-        able = subprocess.run(probe, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        able = False
-    if not able:
-        pytest.skip("no mount namespaces of one's own here")
-    command = [*alone, "sh", "-c", IN_NAMESPACE, "sh", str(machine), sys.executable, "-c", PRELUDE + program]
-    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def test_what_is_read_of_a_journal_and_from_which_point(tmp_path: Path) -> None:
-    """Whole, in small steps with a new reader at each, and behind entries that are gone."""
-    found = on_journal(
-        tmp_path,
-        """
-put(0)
-first, behind_first, _ = Reader(None).read()
-put(1)
-everything, end, more = Reader(None).read()
-assert not more
-
-steps, cursor, sizes = [], None, []
-while True:
-    some, cursor, more = Reader(cursor).read(4)
-    sizes.append(len(some))
-    steps += some
-    if not more:
-        break
-
-growing = Reader(behind_first)
-after_first = growing.read()[0]
-nothing = growing.read()[0]
-(house / "runs-0.journal").unlink()
-vacuumed = Reader(behind_first).read()[0]
-in_the_middle = Reader(first[-1].data.get("cursor") or first[0].data["cursor"]).read()[0]
-(house / "runs-1.journal").unlink()
-json.dump({
-    "everything": told(everything), "steps": told(steps), "sizes": sizes, "after_first": told(after_first),
-    "first": told(first), "nothing": told(nothing), "vacuumed": told(vacuumed),
-    "in_the_middle": told(in_the_middle), "gone": told(Reader(end).read()[0]),
-}, sys.stdout)
-""",
-    )
-    assert found["everything"] == found["first"] + found["after_first"]
-    assert found["steps"] == found["everything"]
-    assert max(found["sizes"]) <= 4
-    assert found["nothing"] == []
-    assert found["vacuumed"] == found["after_first"]
-    assert found["in_the_middle"] == found["after_first"]
-    assert found["gone"] == []
-    kinds = [(kind, agent) for kind, agent, _, _ in found["everything"]]
-    assert kinds.count(("triggered", "ok")) == 1
-    assert kinds.count(("archived", "ok")) == 1  # neither the forged one nor the one cut off
-    assert kinds.count(("stop-requested", "stopped")) == 1
-    assert kinds.count(("not-started", "dep")) == 1
-    agents = {agent for _, agent in kinds}
-    assert agents == {"twice", *IN_FILE_0, *IN_FILE_1}
-
-
-def test_the_recorder_on_a_journal(tmp_path: Path) -> None:
-    """Twice the same store: drained at once, and by recorders that come and go."""
-    found = on_journal(
-        tmp_path,
-        """
-def rows(store):
-    return sorted([run.agent, run.state, run.reason, run.status, run.signal, run.started, run.trigger,
-                   run.stopped_by, run.cpu_usec, run.archived] for run in store.runs(None, 100))
-
-changed = []
-try:
-    Recorder(files / "none.db", changed.append, user=False)
-    absent = ""
-except RotaError as error:
-    absent = error.message
-put(0); put(1)
-whole = Recorder(files / "whole.db", changed.append, user=False)
-asyncio.run(whole.drain())
-(house / "runs-1.journal").unlink()
-for part in (0, 1, 1):
-    put(part)
-    recorder = Recorder(files / "parts.db", lambda run: None, user=False)
-    asyncio.run(recorder.drain())
-    recorder.store.close()
-parts = Recorder(files / "parts.db", lambda run: None, user=False)
-json.dump({"absent": absent, "whole": rows(whole.store), "parts": rows(parts.store),
-           "changed": sorted({run.agent for run in changed})}, sys.stdout)
-""",
-    )
-    assert found["absent"] == "the journal cannot be read"
-    assert found["whole"] == found["parts"]
-    states = {(row[0], row[1], row[2], row[3], row[4]) for row in found["whole"]}
-    assert states == {
-        ("ok", "succeeded", None, 0, None),
-        ("fail", "failed", "exit-code", 3, None),
-        ("missing", "failed", "exit-code", 203, None),
-        ("twice", "activated", None, None, None),
-        ("timeout", "timed-out", "timeout", None, "SIGTERM"),
-        ("runtimemax", "timed-out", "timeout", None, None),
-        ("condpath", "skipped", "ConditionPathExists=/nonexistent", None, None),
-        ("dep", "failed", "dependency", None, None),
-        ("stopped", "killed", "stopped", None, "SIGTERM"),
-        ("limit", "succeeded", None, None, None),
-        ("kept", "succeeded", None, None, None),
-        ("kept", "skipped", "start-limit-hit", None, None),
-        ("cpu", "succeeded", None, None, None),
-    }
-    assert len(found["whole"]) == 17  # fail twice, limit and kept three times
-    row = next(row for row in found["whole"] if row[0] == "ok")
-    assert row[6:] == ["timer", None, 70_123, True]
-    assert next(row[7] for row in found["whole"] if row[0] == "stopped") == "ada"
-    assert found["changed"] == []  # what was there before it began is not news

@@ -4,195 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
-import socket
 import xml.etree.ElementTree as ET
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from dbus_next.aio.message_bus import MessageBus
 from dbus_next.constants import MessageFlag, MessageType
 from dbus_next.message import Message
 from dbus_next.signature import Variant
 
 from rota import __version__
-from rota.bus import INTERFACES, MAX_RUNS, PROPERTIES, SIGNALS, Caller, Exported, run_table
+from rota.bus import INTERFACES, MAX_RUNS, PROPERTIES, SIGNALS
 from rota.client import Client
 from rota.errors import Exit, RotaError
-from rota.events import Run
 from rota.names import AGENT_INTERFACE, AGENT_PATH, BUS_NAME, ERRORS, MANAGER_INTERFACE, MANAGER_PATH
-from rota.systemd import CallError, call, connect, escape, plain
+from rota.systemd import CallError, connect, escape, plain
+from tests.bus.house import NAMES, PATHS, RUN, Meeting, run
 
-RUN = Run(
-    id="ab" * 16,
-    agent="disk-report",
-    state="failed",
-    reason="exit-code",
-    started=1_795_212_587_000_000,
-    ended=1_795_212_588_000_000,
-    status=3,
-    memory_peak=2**40,
-    archived=True,
-)
-NAMES = ["0day", "7", "a", "disk-report", "z" * 63]
-PATHS = {
-    "0day": "/org/rota1/agent/_30day",
-    "7": "/org/rota1/agent/_37",
-    "a": "/org/rota1/agent/a",
-    "disk-report": "/org/rota1/agent/disk_2dreport",
-    "z" * 63: "/org/rota1/agent/" + "z" * 63,
-}
 PROPERTIES_INTERFACE = "org.freedesktop.DBus.Properties"
 INTROSPECTABLE = "org.freedesktop.DBus.Introspectable"
 UNKNOWN_METHOD = "org.freedesktop.DBus.Error.UnknownMethod"
 UNKNOWN_OBJECT = "org.freedesktop.DBus.Error.UnknownObject"
 UNKNOWN_PROPERTY = "org.freedesktop.DBus.Error.UnknownProperty"
 INVALID_ARGS = "org.freedesktop.DBus.Error.InvalidArgs"
-
-
-class House:
-    """A service of plain data that notes what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[Any, ...]] = []
-        self.callers: list[Caller] = []
-        self.fault: Exception | None = None
-        self.extra: dict[str, Any] = {}
-
-    def _note(self, *what: Any) -> None:
-        self.asked.append(what)
-        if self.fault is not None:
-            raise self.fault
-
-    def _agent(self, name: str) -> dict[str, Any]:
-        agent = {
-            "name": name,
-            "paused": False,
-            "paused_by": None,
-            "next": 2**60,
-            "tags": ["x", "y"],
-            "trend": [],
-            "last": {"id": RUN.id, "started": RUN.started},
-        }
-        return agent | self.extra
-
-    async def list_agents(self) -> list[dict[str, Any]]:
-        self._note("list_agents")
-        return [self._agent(name) for name in NAMES]
-
-    async def get_agent(self, name: str) -> dict[str, Any]:
-        self._note("get_agent", name)
-        return self._agent(name) | {"declaration": "{}"}
-
-    async def start(self, caller: Caller, name: str) -> str:
-        self.callers.append(caller)
-        self._note("start", name)
-        return RUN.id
-
-    async def stop(self, caller: Caller, name: str) -> None:
-        self.callers.append(caller)
-        self._note("stop", name)
-
-    async def pause(self, caller: Caller, name: str, why: str) -> None:
-        self.callers.append(caller)
-        self._note("pause", name, why)
-
-    async def resume(self, caller: Caller, name: str) -> None:
-        self.callers.append(caller)
-        self._note("resume", name)
-
-    def list_runs(self, agent: str, limit: int) -> list[Run]:
-        self._note("list_runs", agent, limit)
-        return [RUN] * min(limit, 3)
-
-    def get_run(self, prefix: str) -> Run:
-        self._note("get_run", prefix)
-        return RUN
-
-    def agent_names(self) -> list[str]:
-        return NAMES
-
-    def has_agent(self, name: str) -> bool:
-        return name in NAMES
-
-
-class Meeting:
-    """rotad's side and a caller's, on one bus."""
-
-    def __init__(self, address: str, house: House, served: MessageBus, caller: MessageBus) -> None:
-        self.address = address
-        self.house = house
-        self.served = served
-        self.caller = caller
-        self.exported = Exported(served, house)
-        self.client = Client(caller)
-
-    async def ask(
-        self,
-        member: str,
-        signature: str = "",
-        *body: Any,
-        path: str = MANAGER_PATH,
-        interface: str | None = MANAGER_INTERFACE,
-        flags: MessageFlag = MessageFlag.NONE,
-    ) -> Message:
-        """Call a method and return the reply as it is."""
-        message = Message(
-            destination=BUS_NAME,
-            path=path,
-            interface=interface,  # type: ignore[arg-type]  # it may be left out
-            member=member,
-            signature=signature,
-            body=list(body),
-            flags=flags,
-        )
-        reply = await asyncio.wait_for(self.caller.call(message), 5)
-        assert reply is not None
-        return reply
-
-    async def error(self, member: str, signature: str = "", *body: Any, **where: Any) -> tuple[str, str]:
-        """Call what is answered with an error, and return its name and text."""
-        reply = await self.ask(member, signature, *body, **where)
-        assert reply.message_type is MessageType.ERROR, reply.body
-        assert reply.signature == "s"
-        assert "Traceback" not in reply.body[0]
-        return reply.error_name, reply.body[0]
-
-    async def busctl(self, *arguments: str) -> str:
-        """Run busctl against this bus and return what it printed."""
-        if shutil.which("busctl") is None:
-            pytest.skip("busctl is not installed")
-        command = ("busctl", f"--address={self.address}", "--no-pager", *arguments)
-        pipe = asyncio.subprocess.PIPE
-        done = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
-        out, err = await asyncio.wait_for(done.communicate(), 20)
-        return (out + err).decode()
-
-
-@asynccontextmanager
-async def meeting(address: str) -> AsyncIterator[Meeting]:
-    served = await connect(user=True, address=address)
-    caller = await connect(user=True, address=address)
-    try:
-        met = Meeting(address, House(), served, caller)
-        await served.request_name(BUS_NAME)
-        yield met
-    finally:
-        caller.disconnect()
-        served.disconnect()
-
-
-def run(address: str, work: Callable[[Meeting], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with meeting(address) as met:
-            await work(met)
-
-    asyncio.run(main())
-
 
 # interface, method: arguments; result; what the service was asked, for the agent disk-report.
 CALLS: dict[tuple[str, str], tuple[list[Any], tuple[Any, ...]]] = {
@@ -555,127 +389,5 @@ def test_who_wants_no_reply_gets_none(private_bus: str) -> None:
         last = await met.ask("ListAgents")
         assert met.house.asked == [("stop", "a"), ("list_agents",)]
         assert [message.reply_serial for message in got] == [last.reply_serial]
-
-    run(private_bus, work)
-
-
-async def subscribe(bus: MessageBus) -> list[Message]:
-    """Collect rotad's signals on a connection."""
-    got: list[Message] = []
-
-    def take(message: Message) -> None:
-        if message.message_type is MessageType.SIGNAL and message.interface == MANAGER_INTERFACE:
-            got.append(message)
-
-    bus.add_message_handler(take)
-    name = "org.freedesktop.DBus"
-    rule = f"type='signal',sender='{BUS_NAME}',interface='{MANAGER_INTERFACE}'"
-    await call(
-        bus,
-        Message(
-            destination=name,
-            path="/org/freedesktop/DBus",
-            interface=name,
-            member="AddMatch",
-            signature="s",
-            body=[rule],
-        ),
-    )
-    return got
-
-
-def test_what_a_signal_says() -> None:
-    names = [name for name, _ in SIGNALS[MANAGER_INTERFACE]["RunChanged"]]
-    assert names == ["agent", "run", "state", "details"]
-
-
-def test_signals(private_bus: str) -> None:
-    async def work(met: Meeting) -> None:
-        got = await subscribe(met.caller)
-        await met.client.follow_runs()
-        met.exported.run_changed(RUN)
-        met.exported.agents_changed()
-        assert await met.client.changed(RUN.id, 5)
-        assert not await met.client.changed(RUN.id, 0.01)
-        await met.ask("ListAgents")
-        changed, agents = got
-        assert (changed.path, changed.member, changed.signature) == (MANAGER_PATH, "RunChanged", "sssa{sv}")
-        assert changed.body[:3] == [RUN.agent, RUN.id, RUN.state]
-        assert plain(changed.body[3])["status"] == 3
-        assert (agents.path, agents.member, agents.signature) == (MANAGER_PATH, "AgentsChanged", "")
-
-    run(private_bus, work)
-
-
-def test_others_runs_are_not_taken_for_ones_own(private_bus: str) -> None:
-    async def work(met: Meeting) -> None:
-        await met.client.follow_runs()
-        for _ in range(50):
-            met.exported.run_changed(RUN)
-        assert not await met.client.changed("0" * 32, 0.2)
-
-    run(private_bus, work)
-
-
-def test_a_burst_of_signals(private_bus: str) -> None:
-    """As when rotad reads what happened while it was away."""
-    count = 500
-
-    async def work(met: Meeting) -> None:
-        got = await subscribe(met.caller)
-        for _ in range(count):
-            met.exported.run_changed(RUN)
-        async with asyncio.timeout(5):
-            while len(got) < count:
-                await asyncio.sleep(0.01)
-        assert len((await met.ask("ListAgents")).body[0]) == len(NAMES)
-        assert met.served.connected
-
-    run(private_bus, work)
-
-
-def test_a_thousand_calls(private_bus: str) -> None:
-    async def work(met: Meeting) -> None:
-        slots = asyncio.Semaphore(64)
-
-        async def one() -> int:
-            async with slots:
-                return len((await met.ask("GetRun", "s", "ab")).body[0])
-
-        assert await asyncio.gather(*(one() for _ in range(1000))) == [len(run_table(RUN))] * 1000
-        assert met.served.connected
-        assert met.exported._tasks == set()
-
-    run(private_bus, work)
-
-
-def marshalled(serial: int, destination: str, path: str, interface: str, member: str) -> bytes:
-    message = Message(destination=destination, path=path, interface=interface, member=member, serial=serial)
-    return bytes(message._marshall())
-
-
-def test_one_who_asks_and_never_listens(private_bus: str) -> None:
-    """Two thousand calls at once on a bare socket, no reply read: others are served as before."""
-
-    async def work(met: Meeting) -> None:
-        loop = asyncio.get_running_loop()
-        with socket.socket(socket.AF_UNIX) as rude:
-            rude.connect(private_bus.partition("path=")[2].partition(",")[0])
-            uid = str(os.getuid()).encode().hex().encode()
-            rude.sendall(b"\0AUTH EXTERNAL " + uid + b"\r\n")
-            assert rude.recv(100).startswith(b"OK")
-            name = "org.freedesktop.DBus"
-            rude.sendall(b"BEGIN\r\n" + marshalled(1, name, "/org/freedesktop/DBus", name, "Hello"))
-            calls = (
-                marshalled(serial, BUS_NAME, MANAGER_PATH, MANAGER_INTERFACE, "ListAgents")
-                for serial in range(2, 2002)
-            )
-            rude.setblocking(False)
-            await asyncio.wait_for(loop.sock_sendall(rude, b"".join(calls)), 20)
-            assert len((await met.ask("ListAgents")).body[0]) == len(NAMES)
-            assert len(met.house.asked) > 100  # the bus itself lets only so many wait for a reply
-        assert len((await met.ask("ListAgents")).body[0]) == len(NAMES)
-        assert met.served.connected
-        assert met.exported._tasks == set()
 
     run(private_bus, work)
