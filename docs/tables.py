@@ -30,6 +30,7 @@ _TYPES: Sequence[tuple[Any, str, str]] = (
     (model.Argument, "string", "strings"),
     (model.AbsolutePath, "absolute path", "absolute paths"),
     (model.EnvironmentFile, "absolute path", "absolute paths"),
+    (model.SearchDirectory, "absolute path", "absolute paths"),
     (model.Duration, "time span", "time spans"),
     (model.CronText, "cron expression", ""),
     (model.Size, "size, or percentage of the machine's memory", ""),

@@ -9,6 +9,7 @@ import copy
 import dataclasses
 import json
 import os
+import re
 import shutil
 import tomllib
 from collections.abc import Callable, Iterator
@@ -145,6 +146,7 @@ class Maker:
             schedule=lambda: self.schedule() if self.random.random() < 0.5 else self.some(self.schedule),
             timeout=self.duration,
             priority=lambda: self.random.choice(["critical", "high", "medium", "low", "background"]),
+            path=lambda: [re.sub(r"""[:'"\\]""", "_", path) for path in self.some(self.path)],
             tags=lambda: ["a", "b-c"],
             environment=lambda: {self.name(): self.text() for _ in range(2)},
             environment_files=lambda: self.some(self.path),
@@ -231,8 +233,12 @@ def check_units(loaded: Loaded, files: Files, *, user: bool) -> None:
         own = service_keys(agent.sandbox, user=user) | resource_keys(agent.resources)
         assert list(unit) == ["Unit", "Service", "X-Rota"]
         assert set(unit["Unit"]) - {"Wants", "After"} == UNIT_KEYS
-        files_of = {"LoadCredential": agent.credentials, "EnvironmentFile": agent.environment_files}
-        named = {key for key, written in files_of.items() if written}
+        keys_of = {
+            "LoadCredential": agent.credentials,
+            "EnvironmentFile": agent.environment_files,
+            "ExecSearchPath": agent.path,
+        }
+        named = {key for key, written in keys_of.items() if written}
         assert set(unit["Service"]) == SERVICE_KEYS | set(own) | named
         for key, values in unit["Service"].items():
             if key in own:

@@ -142,6 +142,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], bool, dict[str, str]]] = [
         False,
         {"working_directory": f"/home/adam {HIDDEN}"},
     ),
+    ({"path": ["/opt", "/home/ada/bin"]}, False, {"path[1]": f"/home/ada/bin {HIDDEN}"}),
     ({"command": ["/home/ada/run"]}, False, {"command": f"/home/ada/run {HIDDEN}"}),
     ({"command": ["/home/ada/run"], "sandbox": {"unit": {"ProtectHome": False}}}, False, {}),
     ({"working_directory": "/srv"}, False, {}),

@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 
 from rota import analyze, schedule
-from rota.generate import boot_override, checked
-from rota.load import load
+from rota.generate import checked
 from rota.model import Agent, Schedule
-from rota.names import MARKER
 
 from .cases import configuration
 
@@ -52,7 +50,6 @@ def test_words_for_none_and_many() -> None:
 
 def test_no_schedule_no_timer() -> None:
     assert schedule.timer_lines(agent()) == ()
-    assert schedule.timer_lines(agent({"on_boot": True}), boot=False) == ()
 
 
 def test_boot_is_the_first_login_for_a_user() -> None:
@@ -75,27 +72,7 @@ def test_only_calendar_slots_are_caught_up() -> None:
     once = {"mode": "once"}
     mixed = agent({"every": "1h"}, {"cron": "@daily"}, catch_up=once)
     assert ("Persistent", "yes") in schedule.timer_lines(mixed)
-    booted = agent({"on_boot": True}, {"cron": "@daily"}, catch_up=once)
-    assert ("Persistent", "yes") in schedule.timer_lines(booted, boot=False)
     assert ("Persistent", "yes") not in schedule.timer_lines(agent({"cron": "@daily"}))
-
-
-def test_boot_override(tmp_path: Path) -> None:
-    texts = {
-        "calendar": "{ cron = '@daily' }",
-        "boot": "{ on_boot = true }",
-        "both": "[{ on_boot = '1min' }, { cron = '0 3 * * *' }, { every = '1h' }]",
-    }
-    loaded = load(
-        configuration(tmp_path, {n: f"command = ['/bin/true']\nschedule = {t}\n" for n, t in texts.items()})
-    )
-    assert boot_override(loaded, "rota-calendar.timer", user=False) is None
-    assert boot_override(loaded, "rota-boot.timer", user=False) == ""
-    lines = ["OnCalendar=*-*-* 03:00:00", "OnActiveSec=1h", "OnUnitActiveSec=1h", ""]
-    both = boot_override(loaded, "rota-both.timer", user=False)
-    assert both == "\n".join([f"{MARKER}: boot is past.", "[Timer]", "OnBootSec=", *lines])
-    both = boot_override(loaded, "rota-both.timer", user=True)
-    assert both == "\n".join([f"{MARKER}: boot is past.", "[Timer]", "OnStartupSec=", *lines])
 
 
 @needs_systemd

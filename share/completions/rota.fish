@@ -37,7 +37,7 @@ function __rota_words --description "How many words follow the verb, options lef
     set -e words[1]
     while set -q words[1]
         switch $words[1]
-            case --config --lines --output --unit-dir --why -n
+            case --before --config --lines --output --unit-dir --why -n
                 set -e words[1]
             case '-*'
             case '*'
@@ -56,14 +56,19 @@ complete -c rota -l json -d 'print the result as JSON'
 complete -c rota -n 'not __rota_verb' -l version -d 'print rota\'s version'
 complete -c rota -n 'not __rota_verb' -a check -d 'read all declarations and report every mistake'
 complete -c rota -n '__rota_verb check' -l exposure -d 'show how open each agent\'s sandbox is, and what costs what'
+complete -c rota -n '__rota_verb check' -l nixos -d 'the configuration was made from NixOS options: call keys by those, and verify all units'
 complete -c rota -n 'not __rota_verb' -a schema -d 'print the JSON Schema of declarations, for editors'
 complete -c rota -n '__rota_verb schema; and test (__rota_words) -eq 0' -a 'agent settings config'
 complete -c rota -n 'not __rota_verb' -a generate -d 'write all units into a directory of their own'
 complete -c rota -n '__rota_verb generate' -l output -r -a '(__fish_complete_directories)' -d 'directory to make, or to replace as a whole; only one that rota made'
+complete -c rota -n '__rota_verb generate' -l nixos -d 'the configuration was made from NixOS options: call keys by those, and verify all units'
 complete -c rota -n 'not __rota_verb' -a plan -d 'show what apply would change'
 complete -c rota -n '__rota_verb plan' -l unit-dir -r -a '(__fish_complete_directories)' -d 'where units are installed (default: /etc/systemd/system)'
 complete -c rota -n 'not __rota_verb' -a apply -d 'install the units, let systemd reload, start the timers'
 complete -c rota -n '__rota_verb apply' -l unit-dir -r -a '(__fish_complete_directories)' -d 'where units are installed (default: /etc/systemd/system)'
+complete -c rota -n 'not __rota_verb' -a rearm -d 'let timers that something else has installed start afresh, instead of at once'
+complete -c rota -n '__rota_verb rearm' -l before -r -d 'directory with the units that were installed until now; it may be absent'
+complete -c rota -n '__rota_verb rearm' -l unit-dir -r -a '(__fish_complete_directories)' -d 'where units are installed (default: /etc/systemd/system)'
 complete -c rota -n 'not __rota_verb' -a list -d 'list agents: schedule, next run, last result'
 complete -c rota -n 'not __rota_verb' -a show -d 'show an agent or a run with all that is known'
 complete -c rota -n '__rota_verb show; and test (__rota_words) -eq 0' -a '(__rota_agents)'

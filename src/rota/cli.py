@@ -74,10 +74,26 @@ def _declaring(
         parser.set_defaults(run=_declare(name))
         return parser
 
+    def unit_dir(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--unit-dir",
+            type=Path,
+            metavar="DIR",
+            help="where units are installed (default: /etc/systemd/system)",
+        )
+
+    def nixos(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--nixos",
+            action="store_true",
+            help="the configuration was made from NixOS options: call keys by those, and verify all units",
+        )
+
     check = add("check", "read all declarations and report every mistake")
     check.add_argument(
         "--exposure", action="store_true", help="show how open each agent's sandbox is, and what costs what"
     )
+    nixos(check)
     schema = add("schema", "print the JSON Schema of declarations, for editors")
     schema.add_argument(
         "what",
@@ -94,17 +110,22 @@ def _declaring(
         required=True,
         help="directory to make, or to replace as a whole; only one that rota made",
     )
+    nixos(generate)
     for name, about in (
         ("plan", "show what apply would change"),
         ("apply", "install the units, let systemd reload, start the timers"),
     ):
         parser = add(name, about)
-        parser.add_argument(
-            "--unit-dir",
-            type=Path,
-            metavar="DIR",
-            help="where units are installed (default: /etc/systemd/system)",
-        )
+        unit_dir(parser)
+    rearm = add("rearm", "let timers that something else has installed start afresh, instead of at once")
+    rearm.add_argument(
+        "--before",
+        type=Path,
+        metavar="DIR",
+        required=True,
+        help="directory with the units that were installed until now; it may be absent",
+    )
+    unit_dir(rearm)
 
 
 def _asking(

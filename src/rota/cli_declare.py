@@ -7,6 +7,7 @@ import difflib
 import os
 import tempfile
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,16 @@ def _problem_table(problem: Problem) -> dict[str, str]:
     return {"file": problem.file, "key": problem.key, "value": problem.value, "message": problem.message}
 
 
+def _made(arguments: argparse.Namespace) -> tuple[Loaded, generate.Files]:
+    loaded = generate.checked(arguments.config, user=arguments.user, nixos=arguments.nixos)
+    made_for = generate.context(user=arguments.user, nixos=arguments.nixos)
+    return loaded, generate.build(loaded, made_for)
+
+
 def check(arguments: argparse.Namespace) -> int:
     """Read all declarations, let systemd read the units, report every mistake."""
     try:
-        loaded = generate.checked(arguments.config, user=arguments.user)
-        files = generate.build(loaded, generate.context(user=arguments.user))
+        loaded, files = _made(arguments)
         verdict = generate.verify(loaded, files)
         if verdict.problems:
             raise DeclarationError(verdict.problems, loaded.declared)
@@ -119,9 +125,10 @@ def json_schema(what: str) -> dict[str, Any]:
 
 def generate_(arguments: argparse.Namespace) -> int:
     """Write all units into a directory of their own."""
-    loaded = generate.checked(arguments.config, user=arguments.user)
-    files = generate.build(loaded, generate.context(user=arguments.user))
-    _judged(loaded, generate.verify(loaded, files, generate.written_by_hand(loaded)))
+    loaded, files = _made(arguments)
+    # For NixOS this is the only look that anybody takes at them before they are installed.
+    only = None if arguments.nixos else generate.written_by_hand(loaded)
+    _judged(loaded, generate.verify(loaded, files, only))
     generate.write_directory(files, arguments.output)
     if arguments.json:
         output.emit_json({"output": str(arguments.output), "units": sorted(files)})
@@ -213,7 +220,7 @@ def apply(arguments: argparse.Namespace) -> int:
     directory = _unit_dir(arguments)
     with installer.alone(directory):
         loaded, found = _planned(arguments)
-        done = installer.apply(loaded, found, directory, user=arguments.user)
+        done = installer.apply(found, directory, user=arguments.user)
     summary = _summary(found)
     if arguments.json:
         output.emit_json(
@@ -228,10 +235,7 @@ def apply(arguments: argparse.Namespace) -> int:
     for verb, sign, style in (("add", "+", "green"), ("change", "~", "yellow"), ("remove", "-", "red")):
         for name in summary[verb]:
             output.line(f"{sign} {name}", style)
-    for name in done.at_next_boot:
-        output.line(f"  {name} starts at the next boot.")
-    for name in done.remembered:
-        output.talk(f"warning: {name} may have started at once: other units refer to it.", "yellow")
+    _not_started(done.at_next_boot, done.remembered)
     past = {"add": "added", "change": "changed", "remove": "removed"}
     parts = [f"{len(names_)} {past[verb]}" for verb, names_ in summary.items() if names_]
     output.line(
@@ -240,4 +244,32 @@ def apply(arguments: argparse.Namespace) -> int:
     return int(Exit.OK)
 
 
-VERBS = {"check": check, "schema": schema, "generate": generate_, "plan": plan, "apply": apply}
+def _not_started(at_next_boot: Iterable[str], remembered: Iterable[str]) -> None:
+    for name in at_next_boot:
+        output.line(f"{name} starts at the next boot.")
+    for name in remembered:
+        output.talk(f"warning: {name} may start at once: other units refer to it.", "yellow")
+
+
+def rearm(arguments: argparse.Namespace) -> int:
+    """Let timers that something else has installed start afresh."""
+    from rota import rearm as rearming  # noqa: PLC0415  (D-Bus only for this verb)
+
+    done = rearming.rearm(arguments.before, _unit_dir(arguments), user=arguments.user)
+    if arguments.json:
+        output.emit_json(asdict(done))
+        return int(Exit.OK)
+    for name in done.afresh:
+        output.line(f"{name} counts from now.")
+    _not_started(done.at_next_boot, done.remembered)
+    return int(Exit.OK)
+
+
+VERBS = {
+    "check": check,
+    "schema": schema,
+    "generate": generate_,
+    "plan": plan,
+    "apply": apply,
+    "rearm": rearm,
+}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+
+_AGENT = re.compile(r'(?:services\.rota\.)?agents\.("[^"]*"|[^.]+)')
 
 
 class Exit(IntEnum):
@@ -39,7 +42,8 @@ class Problem:
     """One mistake in one declaration.
 
     Attributes:
-        file: the file as the person knows it, relative to the configuration directory.
+        file: the file as the person knows it, relative to the configuration directory; "" for a
+            NixOS option, which the key names in full.
         key: dotted path of the key inside the file, "" for the file as a whole.
         message: what is wrong and what to write, without a full stop.
         value: the offending value as written, "" if there is none to quote.
@@ -66,13 +70,19 @@ class DeclarationError(RotaError):
     def __init__(self, problems: Iterable[Problem], declared: int) -> None:
         self.problems = tuple(sorted(set(problems)))
         self.declared = declared
-        files = len({problem.file for problem in self.problems})
+        wrong = len({(problem.file, _agent_of(problem.key)) for problem in self.problems})
         count = len(self.problems)
         summary = (
-            f"{count} error{'s' if count != 1 else ''} in {files} of {declared} "
+            f"{count} error{'s' if count != 1 else ''} in {wrong} of {declared} "
             f"declaration{'s' if declared != 1 else ''}; nothing was changed."
         )
         super().__init__(summary, exit_code=Exit.USAGE)
+
+
+def _agent_of(key: str) -> str:
+    """Return the part of a key that names an agent, where one file has many."""
+    found = _AGENT.match(key)
+    return found[0] if found else ""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rota import analyze, names, sandbox, schedule, units
+from rota import analyze, names, sandbox, units
 from rota.errors import DeclarationError, Exit, Problem, RotaError
 from rota.load import Loaded, calendar_events, load
 from rota.units import Context, UnitFile
@@ -34,23 +34,30 @@ def program(name: str) -> str:
     return shutil.which(name) or f"/usr/bin/{name}"
 
 
-def context(*, user: bool) -> Context:
-    """Return what units made on this machine depend on beside their declaration."""
-    return Context(user=user, rota_agent=program("rota-agent"))
+def context(*, user: bool, nixos: bool = False) -> Context:
+    """Return what units made on this machine depend on beside their declaration.
+
+    Args:
+        user: they are for a user's manager.
+        nixos: they are for NixOS, where no directory has programs by itself.
+    """
+    made = Context(user=user, rota_agent=program("rota-agent"))
+    return replace(made, search_path=()) if nixos else made
 
 
-def checked(config: Path, *, user: bool) -> Loaded:
+def checked(config: Path, *, user: bool, nixos: bool = False) -> Loaded:
     """Load a configuration, and let systemd judge what only it can.
 
     Args:
         config: see `load.load`.
         user: it is for a user's manager.
+        nixos: see `load.load`.
 
     Raises:
         DeclarationError: with every mistake of every declaration.
         RotaError: there is no such configuration, or no systemd-analyze.
     """
-    loaded = load(config)
+    loaded = load(config, nixos=nixos)
     events = calendar_events(loaded)
     errors = analyze.calendar_errors(events) if events else {}
     found = [
@@ -80,16 +87,9 @@ def build(loaded: Loaded, made_for: Context) -> Files:
     return files
 
 
-def target(loaded: Loaded, files: Files, without: Iterable[str] = ()) -> UnitFile:
-    """Return the target of all timers; see `units.target_unit`.
-
-    Args:
-        loaded: the configuration.
-        files: its units.
-        without: timers to leave out, for as long as systemd has to forget them (see `apply`).
-    """
-    left_out = set(without)
-    timers = [name for name in files if name.endswith(".timer") and name not in left_out]
+def target(loaded: Loaded, files: Files) -> UnitFile:
+    """Return the target of all timers; see `units.target_unit`."""
+    timers = [name for name in files if name.endswith(".timer")]
     agents = [item.name for item in loaded.declarations]
     on_demand = [names.service_of(name) for name in agents if names.timer_of(name) not in files]
     return units.target_unit(timers, on_demand, loaded.origin)
@@ -261,21 +261,9 @@ class Plan:
         """Whether nothing would change."""
         return not (self.added or self.removed or self.changed)
 
-    def rescheduled(self) -> list[str]:
-        """Timers that are new, or whose triggers change: those that have to be started afresh."""
-        return sorted(
-            name
-            for name in (*self.added, *self.changed)
-            if name.endswith(".timer") and _triggers(self.before.get(name, "")) != _triggers(self.after(name))
-        )
-
     def after(self, name: str) -> str:
         """Return the text a file will have."""
         return self.files[name].text or "" if name in self.files else ""
-
-
-def _triggers(text: str) -> str:
-    return text.partition("[Timer]")[2]
 
 
 def compare(files: Files, directory: Path) -> Plan:
@@ -291,22 +279,3 @@ def compare(files: Files, directory: Path) -> Plan:
         sorted(name for name in files if name not in before and os.path.lexists(directory / name))
     )
     return Plan(files, before, foreign)
-
-
-def boot_override(declarations: Loaded, timer: str, *, user: bool) -> str | None:
-    """Return a drop-in that takes a timer's boot trigger away until the next boot, None if it has none.
-
-    A timer with OnBootSec= elapses at once when it is started later than that after boot, which
-    applying a declaration must not do. "" says that nothing else would start the agent.
-    """
-    agent = next(item.agent for item in declarations.declarations if names.timer_of(item.name) == timer)
-    if all(schedule.boot_delay(item) is None for item in agent.schedule):
-        return None
-    lines = schedule.timer_lines(agent, user=user, boot=False)
-    if not lines:
-        return ""
-    reset = "OnStartupSec" if user else "OnBootSec"
-    triggers = [line for line in lines if line[0].startswith("On")]
-    return f"{names.MARKER}: boot is past.\n[Timer]\n{reset}=\n" + "".join(
-        f"{key}={value}\n" for key, value in triggers
-    )

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from rota import names, rules, schedule
 from rota.errors import Exit, Problem, RotaError, nearest
 from rota.model import Agent, Declaration, Settings
+from rota.naming import Naming
 
 _RESERVED = {"home-keeper": "is the Home Keeper's, which is not available in this version"}
 
@@ -40,6 +41,9 @@ _PATTERNS: Mapping[str, str] = {
 }
 
 
+_FILES = Naming()
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """What was found in a configuration.
@@ -52,6 +56,7 @@ class Loaded:
         origin: the configuration itself, for units that belong to no one agent.
         places: the file and key prefix under which a person finds each declaration.
         warnings: what is right, but perhaps not meant.
+        naming: how keys are called to the person.
     """
 
     declarations: tuple[Declaration, ...]
@@ -61,11 +66,13 @@ class Loaded:
     origin: str
     places: Mapping[str, tuple[str, str]]
     warnings: tuple[Problem, ...] = ()
+    naming: Naming = _FILES
 
     def problem(self, name: str, key: str, message: str, value: str = "") -> Problem:
         """Return a mistake in an agent's declaration that was found after loading."""
         file, prefix = self.places[name]
-        return _printable(Problem(file, f"{prefix}.{key}" if prefix else key, message, value))
+        path = ".".join(part for part in (prefix, self.naming.key(key)) if part)
+        return _printable(Problem(file, path, self.naming.message(message), value))
 
 
 def _printable(problem: Problem) -> Problem:
@@ -214,7 +221,8 @@ def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 class _Reader:
     """Collects declarations and problems over several files."""
 
-    def __init__(self) -> None:
+    def __init__(self, naming: Naming) -> None:
+        self.naming = naming
         self.problems: list[Problem] = []
         self.declarations: dict[str, Declaration] = {}
         self.settings = Settings()
@@ -224,8 +232,13 @@ class _Reader:
 
     def report(self, file: str, prefix: str, found: Iterable[rules.Breach]) -> None:
         for key, message, value in found:
-            path = ".".join(part for part in (prefix, key) if part)
-            self.problems.append(Problem(file, path, message, value))
+            path = ".".join(part for part in (prefix, self.naming.key(key)) if part)
+            self.problems.append(Problem(file, path, self.naming.message(message), value))
+
+    def report_setting(self, file: str, prefix: str, found: Iterable[rules.Breach]) -> None:
+        for key, message, value in found:
+            where, path = self.naming.setting(file, ".".join(part for part in (prefix, key) if part))
+            self.problems.append(Problem(where, path, self.naming.message(message), value))
 
     def parse(self, path: Path, file: str, parser: Callable[[str], Any]) -> dict[str, Any] | None:
         """Return a file's content, or None after reporting why there is none."""
@@ -269,7 +282,7 @@ class _Reader:
             return
         self.report(file, prefix, _unavailable(agent))
         if len(self.problems) == before and agent.enabled:
-            self.declarations[name] = Declaration(name, agent, str(source))
+            self.declarations[name] = Declaration(name, agent, self.naming.source(str(source), prefix))
             self.places[name] = (file, prefix)
 
     def shared(self, raw: dict[str, Any], file: str) -> None:
@@ -278,14 +291,14 @@ class _Reader:
         runners = raw.get("runners")
         for name, runner in (runners if isinstance(runners, dict) else {}).items():
             if isinstance(runner, dict):
-                self.report(file, f"runners.{name}", rules.runner_breaches(runner))
+                self.report_setting(file, f"runners.{name}", rules.runner_breaches(runner))
         try:
             settings = Settings.model_validate(raw)
         except ValidationError as failed:
-            self.report(file, "", _explain(failed, Settings, raw))
+            self.report_setting(file, "", _explain(failed, Settings, raw))
             self.settled = False
         else:
-            self.report(file, "", _unavailable(settings))
+            self.report_setting(file, "", _unavailable(settings))
             self.settings = settings
 
     def check_runners(self, settings_file: str) -> None:
@@ -308,7 +321,8 @@ class _Reader:
         for name in self.settings.bundled:
             if name not in rota_agents.names():
                 hint = nearest(name, rota_agents.names()) or f"; there are {', '.join(rota_agents.names())}"
-                self.problems.append(Problem(file, "bundled", f"no such bundled agent{hint}", name))
+                breach = rules.Breach("bundled", f"no such bundled agent{hint}", name)
+                self.report_setting(file, "", [breach])
                 continue
             path = rota_agents.declaration(name)
             base = self.parse(path, f"bundled {name}", tomllib.loads) or {}
@@ -354,12 +368,17 @@ def _load_json(reader: _Reader, path: Path) -> None:
     found = {name: (content, path, path.name) for name, content in agents.items()}
     reader.bundled(found, path.name)
     for name, (content, source, _) in sorted(found.items()):
-        reader.agent(name, content, source, path.name, f"agents.{name}")
+        file, prefix = reader.naming.agent(path.name, name)
+        reader.agent(name, content, source, file, prefix)
     reader.check_runners(path.name)
 
 
-def load(config: Path) -> Loaded:
+def load(config: Path, *, nixos: bool = False) -> Loaded:
     """Read a configuration: a directory with rota.toml and agents.d/, or one JSON file.
+
+    Args:
+        config: the directory or file.
+        nixos: the file was made from NixOS options, which is how keys are to be called.
 
     Raises:
         RotaError: there is no such file or directory; mistakes in it are returned, not raised.
@@ -378,7 +397,8 @@ def load(config: Path) -> Loaded:
             "Name the directory differently.",
             Exit.USAGE,
         )
-    reader = _Reader()
+    naming = Naming(nixos)
+    reader = _Reader(naming)
     if config.is_dir():
         _load_directory(reader, config)
     else:
@@ -388,8 +408,9 @@ def load(config: Path) -> Loaded:
         settings=reader.settings,
         problems=tuple(map(_printable, reader.problems)),
         declared=reader.declared,
-        origin=str(config),
+        origin=naming.source(str(config), ""),
         places=reader.places,
+        naming=naming,
     )
 
 

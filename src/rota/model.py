@@ -63,6 +63,12 @@ def _absolute(text: str) -> str:
     return text
 
 
+def _search_directory(text: str) -> str:
+    if re.search(r"""[:'"\\]""", text):
+        raise ValueError("must not contain colons, quotes or backslashes: it becomes part of a search path")
+    return _absolute(text)
+
+
 def _environment_file(text: str) -> str:
     _absolute(text.removeprefix("-"))
     return text
@@ -140,6 +146,7 @@ def _one_or_many(value: object) -> object:
 Line = Annotated[StrictStr, AfterValidator(_one_line)]
 Argument = Annotated[StrictStr, AfterValidator(_no_nul)]
 AbsolutePath = Annotated[StrictStr, AfterValidator(_absolute)]
+SearchDirectory = Annotated[StrictStr, AfterValidator(_search_directory)]
 EnvironmentFile = Annotated[StrictStr, AfterValidator(_environment_file)]
 Duration = Annotated[StrictStr, BeforeValidator(_with_unit), _checked(quantity.parse_duration)]
 CronText = Annotated[StrictStr, _checked(cron.parse)]
@@ -294,6 +301,11 @@ class Agent(Record):
     )
     prompt: Argument | None = _key(None, "A prompt for the runner, instead of a command.", "/k-housekeep")
     runner: Line | None = _key(None, "Which runner of rota.toml runs the prompt.", "claude")
+    path: tuple[SearchDirectory, ...] = _key(
+        (),
+        "Directories where programs are looked up, before the standard ones: ExecSearchPath=, and $PATH.",
+        ["/opt/tool/bin"],
+    )
     schedule: Annotated[tuple[Schedule, ...], BeforeValidator(_one_or_many)] = _key(
         (), "One schedule or a list; none: runs on demand only.", {"every": "5min"}
     )
@@ -364,7 +376,7 @@ class Declaration:
     Attributes:
         name: the agent's name.
         agent: what was declared.
-        source: absolute path of the file that declares it.
+        source: absolute path of the file, or name of the NixOS option, that declares it.
     """
 
     name: str

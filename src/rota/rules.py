@@ -31,6 +31,7 @@ OWNED: Mapping[str, str] = {
     "Type": "rota's record of runs depends on it",
     "ExecStart": "write command instead",
     "ExecCondition": "rota's own",
+    "ExecSearchPath": "write path instead",
     "RemainAfterExit": "rota's record of runs depends on it",
     "Restart": "a restart would hide a failed run",
     "RestartSec": "a restart would hide a failed run",

@@ -166,8 +166,12 @@ def impossible(agent: Agent, *, user: bool) -> Iterator[tuple[str, str]]:
     if "ProtectHome" in box.unit:
         return
     opened = (*box.writable, *box.readable)
-    programs = {"working_directory": agent.working_directory, "command": (agent.command or ("",))[0]}
-    for key, path in programs.items():
+    programs = [
+        ("working_directory", agent.working_directory),
+        ("command", (agent.command or ("",))[0]),
+        *((f"path[{index}]", path) for index, path in enumerate(agent.path)),
+    ]
+    for key, path in programs:
         if path and _under_home(path) and not any(_is_below(path, top) for top in opened):
             yield key, f"{path} is hidden from it; add the folder to sandbox.readable or sandbox.writable"
 

@@ -50,20 +50,18 @@ def _trigger_lines(schedule: Schedule, user: bool) -> list[tuple[str, str]]:
     return lines
 
 
-def timer_lines(agent: Agent, *, user: bool = False, boot: bool = True) -> tuple[tuple[str, str], ...]:
+def timer_lines(agent: Agent, *, user: bool = False) -> tuple[tuple[str, str], ...]:
     """Return the keys and values of an agent's [Timer] section, () if it needs no timer.
 
     Args:
         agent: the declaration, already checked.
         user: for the user manager, whose boot is the user's first login.
-        boot: False leaves out what is triggered by boot (see `generate.boot_override`).
     """
-    schedules = [schedule for schedule in agent.schedule if boot or boot_delay(schedule) is None]
-    triggers = [line for schedule in schedules for line in _trigger_lines(schedule, user)]
+    triggers = [line for schedule in agent.schedule for line in _trigger_lines(schedule, user)]
     if not triggers:
         return ()
     lines = [*triggers, ("AccuracySec", ACCURACY)]
-    if jitter := next((s.jitter for s in schedules if s.jitter), None):
+    if jitter := next((s.jitter for s in agent.schedule if s.jitter), None):
         lines += [("RandomizedDelaySec", jitter), ("FixedRandomDelay", "yes")]
     if agent.catch_up.mode == "once" and any(key == "OnCalendar" for key, _ in triggers):
         lines.append(("Persistent", "yes"))

@@ -14,6 +14,9 @@ from rota.model import Declaration, Runner, Sandbox
 # CPUWeight= and IOWeight=, systemd.resource-control(5): 100 is everyone else's.
 WEIGHTS: Mapping[str, int] = {"critical": 1000, "high": 300, "medium": 100, "low": 30, "background": 5}
 
+# What systemd takes where ExecSearchPath= says nothing: systemd.exec(5).
+SEARCH_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin")
+
 _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 _ESCAPED = str.maketrans(
     {chr(code): f"\\x{code:02x}" for code in (*range(1, 0x20), 0x7F)}
@@ -45,10 +48,12 @@ class Context:
     Attributes:
         user: they are for a user's manager.
         rota_agent: absolute path of the program that runs bundled agents.
+        search_path: directories where programs are looked up after those an agent names.
     """
 
     user: bool = False
     rota_agent: str = "/usr/bin/rota-agent"
+    search_path: tuple[str, ...] = SEARCH_PATH
 
 
 def quote_argument(argument: str, *, variables: bool = False) -> str:
@@ -105,11 +110,12 @@ def _section(name: str, *texts: str) -> str:
 
 
 def _file(source: str, *sections: str) -> str:
-    return (
-        f"{names.MARKER} from {_plain(source)}: edit that file, not this one.\n\n"
-        + "\n\n".join(sections)
-        + "\n"
-    )
+    edit = "edit that file, not this one" if source.startswith("/") else "edit that option, not this file"
+    return f"{names.MARKER} from {_plain(source)}: {edit}.\n\n" + "\n\n".join(sections) + "\n"
+
+
+def _source_path(source: str) -> list[tuple[str, str]]:
+    return [("SourcePath", _plain(source))] if source.startswith("/") else []
 
 
 def _unit_lines(declaration: Declaration, context: Context) -> list[tuple[str, str]]:
@@ -117,7 +123,7 @@ def _unit_lines(declaration: Declaration, context: Context) -> list[tuple[str, s
     state = "%h/.local/state" if context.user else "%S"
     lines = [
         ("Description", _plain(agent.description or f"Agent {name}")),
-        ("SourcePath", _plain(declaration.source)),
+        *_source_path(declaration.source),
         ("ConditionPathExists", f"!{state}/rota/paused/{name}"),
         # Counts every start, so that a frequent agent would lock itself out.
         ("StartLimitIntervalSec", "0"),
@@ -138,6 +144,7 @@ def _service_lines(
     lines = [
         ("Type", "exec"),
         ("ExecStart", _command_line(words)),
+        *(("ExecSearchPath", _plain(":".join((*agent.path, *context.search_path)))) for _ in agent.path[:1]),
         ("Slice", f"rota-{agent.priority}.slice"),
         ("RuntimeMaxSec", agent.timeout),
         ("TimeoutStopSec", "30s"),
@@ -206,7 +213,7 @@ def agent_units(
     if timer:
         about = [
             ("Description", f"Schedule of {_plain(agent.description or f'agent {name}')}"),
-            ("SourcePath", _plain(source)),
+            *_source_path(source),
         ]
         text = _file(source, _section("Unit", _text(about)), _section("Timer", _text(timer)))
         files.append(UnitFile(names.timer_of(name), text))

@@ -1,0 +1,237 @@
+"""Timers that start afresh: systemd is made to forget what an edited schedule would fire at once for.
+
+A timer counts from when it and its service were last active, and from the stamp it keeps on disk; a new
+schedule has slots in between. systemd forgets the former only with a unit that it unloads, and it unloads
+what is stopped and what nothing refers to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from rota import names, timers
+from rota.systemd import Systemd, connect
+
+_PATIENCE = 2.0
+"""Seconds that systemd may take to unload a timer; it does so as soon as it is idle."""
+
+_RUNNING = ("active", "activating", "deactivating")
+
+_DROP_IN = "50-rota-applied.conf"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What becomes of timers.
+
+    Attributes:
+        wanted: those there are to be, by name, with their texts.
+        afresh: those of them that are new, edited, or were not running.
+        gone: those there are no longer.
+        target: the text of the target that is in force until then.
+    """
+
+    wanted: Mapping[str, str]
+    afresh: frozenset[str]
+    gone: tuple[str, ...]
+    target: str
+
+    @property
+    def at_next_boot(self) -> frozenset[str]:
+        """Timers to be started afresh that nothing but boot triggers: not before the next one."""
+        return frozenset(timer for timer in self.afresh if timers.only_boot(self.wanted[timer]))
+
+
+def change(
+    before: Mapping[str, str],
+    after: Mapping[str, str],
+    states: Mapping[str, str],
+    interrupted: Collection[str] = (),
+) -> Change:
+    """Return what has to become of timers between two sets of units: a pure function.
+
+    Args:
+        before: texts of the units that were installed, by name.
+        after: texts of those that are to be.
+        states: active states of loaded units.
+        interrupted: timers that an earlier change was cut off before starting.
+    """
+    wanted = {name: text for name, text in after.items() if name.endswith(".timer")}
+    afresh = {
+        name
+        for name, text in wanted.items()
+        if name in interrupted
+        or (states.get(name) != "active" and not timers.only_boot(text))
+        or timers.triggers(before.get(name, "")) != timers.triggers(text)
+    }
+    gone = sorted(name for name in before if name.endswith(".timer") and name not in wanted)
+    return Change(wanted, frozenset(afresh), tuple(gone), before.get(names.TARGET, ""))
+
+
+def _runtime_units(user: bool) -> Path:
+    base = Path(os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")) if user else Path("/run")
+    return base / "systemd" / ("user" if user else "system")
+
+
+def _interim_target(user: bool) -> Path:
+    """Return where a target goes that takes the place of the installed one until the next boot.
+
+    systemd.unit(5): system.control comes before /etc in the search path.
+    """
+    runtime = _runtime_units(user)
+    return runtime.with_name(f"{runtime.name}.control") / names.TARGET
+
+
+def _override(change: Change, user: bool) -> None:
+    """Take past boots away from timers that are to be started; what was taken before is given back."""
+    runtime = _runtime_units(user)
+    for timer in (*change.gone, *sorted(change.afresh)):
+        shutil.rmtree(runtime / f"{timer}.d", ignore_errors=True)
+    for timer in sorted(change.afresh):
+        if text := timers.boot_override(change.wanted[timer]):
+            folder = runtime / f"{timer}.d"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / _DROP_IN).write_text(text, encoding="utf-8")
+
+
+def _service(timer: str) -> str:
+    return timer.removesuffix(".timer") + ".service"
+
+
+async def _loaded(systemd: Systemd, timer: str) -> bool:
+    return await systemd.is_loaded(timer) or await systemd.is_loaded(_service(timer))
+
+
+async def _forget(systemd: Systemd, change: Change, states: Mapping[str, str], *, user: bool) -> list[str]:
+    """Make systemd unload the timers that start afresh, stopped before; return those that stayed loaded.
+
+    The target refers to them, so it has to let go of them first.
+    """
+    known = {timer for timer in change.afresh if await _loaded(systemd, timer)}
+    if not known:
+        return []
+    for timer in known:
+        if states.get(service := _service(timer)) == "failed":
+            await systemd.reset_failed(service)
+    if change.target:
+        lines = change.target.splitlines(keepends=True)
+        path = _interim_target(user)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = [line for line in lines if line.rstrip().removeprefix("Wants=") not in known]
+        path.write_text("".join(kept), encoding="utf-8")
+    await systemd.reload()
+    running = {timer for timer in known if states.get(_service(timer)) in _RUNNING}
+    deadline = asyncio.get_running_loop().time() + _PATIENCE
+    while True:
+        left = [timer for timer in sorted(known - running) if await _loaded(systemd, timer)]
+        if not left or asyncio.get_running_loop().time() > deadline:
+            return left
+        await asyncio.sleep(0.01)
+
+
+async def settle(
+    systemd: Systemd,
+    change: Change,
+    states: Mapping[str, str],
+    *,
+    user: bool,
+    install: Callable[[], None] = lambda: None,
+) -> list[str]:
+    """Make systemd take up a change of timers, none of which is started yet.
+
+    Args:
+        systemd: the manager.
+        change: what becomes of timers.
+        states: active states before.
+        user: for the user manager.
+        install: puts the new units in their place, unless they are there.
+
+    Returns:
+        Timers whose last run systemd could not be made to forget, because other units refer to them.
+    """
+    for timer in sorted({*change.afresh, *change.gone}):
+        if states.get(timer) == "active":
+            await systemd.settle(partial(systemd.stop, timer), timer)
+    for name in change.gone:
+        if states.get(name) == "failed":
+            await systemd.reset_failed(name)
+    try:
+        remembered = await _forget(systemd, change, states, user=user)
+        install()
+        _override(change, user)
+    finally:
+        _interim_target(user).unlink(missing_ok=True)
+    await systemd.reload()
+    for timer in sorted(change.afresh - change.at_next_boot):
+        if timers.is_persistent(change.wanted[timer]):
+            # What a timer of this name left on disk: the same memory, across boots.
+            await systemd.clean_state(timer)
+    return remembered
+
+
+@dataclass(frozen=True, slots=True)
+class Rearmed:
+    """Agents whose timers a `rearm` has seen to.
+
+    Attributes:
+        afresh: new, edited or stopped: they count from now.
+        at_next_boot: nothing but boot triggers them.
+        remembered: systemd could not be made to forget their last run: they may start at once.
+    """
+
+    afresh: tuple[str, ...] = ()
+    at_next_boot: tuple[str, ...] = ()
+    remembered: tuple[str, ...] = ()
+
+
+def agents_of(names_of_timers: Iterable[str]) -> tuple[str, ...]:
+    """Return the agents of timers, sorted."""
+    return tuple(sorted(names.agent_of(timer) or "" for timer in names_of_timers))
+
+
+async def _rearm(before: Mapping[str, str], after: Mapping[str, str], *, user: bool) -> Rearmed:
+    bus = await connect(user=user)
+    try:
+        systemd = Systemd(bus)
+        states = await systemd.loaded("rota-*")
+        found = change(before, after, states)
+        if not found.afresh and not found.gone:
+            return Rearmed()
+        remembered = await settle(systemd, found, states, user=user)
+    finally:
+        bus.disconnect()
+    return Rearmed(
+        agents_of(found.afresh - found.at_next_boot), agents_of(found.at_next_boot), agents_of(remembered)
+    )
+
+
+def _installed(directory: Path) -> dict[str, str]:
+    """Return the texts of rota's timers and target in a unit directory, by name, symlinks followed."""
+    found: dict[str, str] = {}
+    for path in (*directory.glob("rota-*.timer"), directory / names.TARGET):
+        if path.is_file() and (text := path.read_text("utf-8", "replace")).startswith(names.MARKER):
+            found[path.name] = text
+    return found
+
+
+def rearm(before: Path, directory: Path, *, user: bool) -> Rearmed:
+    """Prepare systemd for timers that something else has installed and is about to start.
+
+    Args:
+        before: directory with the units that were installed until now; it may be absent.
+        directory: where the new ones are.
+        user: for the user manager.
+
+    Raises:
+        RotaError: systemd is out of reach, or refuses.
+    """
+    old, new = _installed(before), _installed(directory)
+    if not old and not new:
+        return Rearmed()
+    return asyncio.run(_rearm(old, new, user=user))
