@@ -14,7 +14,6 @@ from rota.naming import Naming, attribute, camel
 
 CONFIG: dict[str, Any] = {
     "runners": {"claude": {"command": ["claude"]}, "a b": {"command": []}},
-    "bundled": ["disk-repot"],
     "agents": {
         "a": {
             "command": ["/bin/true"],
@@ -46,7 +45,6 @@ services.rota.agents.c.schedule.afterBoot: only goes with every
 services.rota.runners."a b": must be a name: lower-case letters, digits and -, 63 characters at most
 services.rota.runners."a b".command: must not be empty
 services.rota.runners.claude.command: must contain {prompt} after the program, where the agent's prompt goes
-services.rota.settings.bundled: "disk-repot": no such bundled agent; did you mean disk-report?
 """
 
 
@@ -63,10 +61,13 @@ def test_errors_name_options(tmp_path: Path) -> None:
 
 def test_a_runner_that_is_nowhere_and_a_key_of_a_later_version(tmp_path: Path) -> None:
     agents = {"b": CONFIG["agents"]["b"], "c": {"command": ["/x"], "after_success": ["b"]}}
-    found = sorted(load(written(tmp_path, {"agents": agents}), nixos=True).problems)
+    found = sorted(
+        load(written(tmp_path, {"agents": agents, "bundled": ["disk-repot"]}), nixos=True).problems
+    )
     assert [str(problem) for problem in found] == [
         'services.rota.agents.b.runner: "cl": unknown runner; declare services.rota.runners.cl',
         "services.rota.agents.c.afterSuccess: not available in this version of rota; remove it",
+        'services.rota.settings.bundled: "disk-repot": no such bundled agent; did you mean disk-report?',
     ]
 
 

@@ -79,3 +79,11 @@ def test_what_starts_afresh(tmp_path: Path) -> None:
 def test_nothing_of_rotas_needs_no_systemd(tmp_path: Path) -> None:
     (tmp_path / "rota-hand.timer").write_text("[Timer]\nOnCalendar=daily\n")
     assert rearm.rearm(tmp_path / "absent", tmp_path, user=False) == rearm.Rearmed()
+
+
+def test_a_target_lets_go_of_timers_and_of_services_that_get_one(tmp_path: Path) -> None:
+    target = units(tmp_path, {"a": "{ every = '1h' }", "b": "{ every = '1h' }", "c": "", "d": ""})[TARGET]
+    found = rearm.without(target, ["rota-a.timer", "rota-c.timer"])
+    gone = set(target.splitlines()) - set(found.splitlines())
+    assert gone == {"Wants=rota-a.timer", "Before=rota-c.service"}
+    assert rearm.without(target, []) == target

@@ -74,6 +74,12 @@ def change(
     return Change(wanted, frozenset(afresh), tuple(gone), before.get(names.TARGET, ""))
 
 
+def without(target: str, timers_: Collection[str]) -> str:
+    """Return the text of a target that refers neither to these timers nor to their services."""
+    left_out = {f"Wants={timer}" for timer in timers_} | {f"Before={_service(timer)}" for timer in timers_}
+    return "".join(line for line in target.splitlines(keepends=True) if line.rstrip() not in left_out)
+
+
 def _runtime_units(user: bool) -> Path:
     base = Path(os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")) if user else Path("/run")
     return base / "systemd" / ("user" if user else "system")
@@ -120,11 +126,9 @@ async def _forget(systemd: Systemd, change: Change, states: Mapping[str, str], *
         if states.get(service := _service(timer)) == "failed":
             await systemd.reset_failed(service)
     if change.target:
-        lines = change.target.splitlines(keepends=True)
         path = _interim_target(user)
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in lines if line.rstrip().removeprefix("Wants=") not in known]
-        path.write_text("".join(kept), encoding="utf-8")
+        path.write_text(without(change.target, known), encoding="utf-8")
     await systemd.reload()
     running = {timer for timer in known if states.get(_service(timer)) in _RUNNING}
     deadline = asyncio.get_running_loop().time() + _PATIENCE
