@@ -23,10 +23,11 @@ NOTES = {
     " edited, or because it is new: a schedule counts from now, and on_boot from the next boot."
     " Files that rota did not write are not touched; where one has the name of a unit to be made, nothing is"
     " done. Killed at any moment, the next apply finishes what was begun.",
-    "rearm": "For whoever installs units by other means than `rota apply`, as NixOS does: to be called when"
-    " changed timers are stopped and the new units are in place, before systemd is told and timers are"
-    " started. Timers that are new, edited or stopped then count from now; else systemd would start their"
-    " agents at once if a slot lies between the last run and now. Runs under way go on.",
+    "rearm": "For whoever installs units by other means than `rota apply`, as NixOS does. systemd would start"
+    " the agent of an edited timer at once if a slot of the new schedule lies between its last run and now."
+    " So, first, `rota rearm --replaced-by NEW`: timers that differ are stopped and forgotten. Then the units"
+    " are replaced, and `systemctl daemon-reload`. Then `rota rearm`: timers that do not run are made to count"
+    " from their start. Then `systemctl start rota-agents.target`. Runs under way go on.",
     "list": "Without rotad it shows what the units alone say, without history, and says so.",
     "show": "Of an agent: its schedule, next run, pause, unit, declaration and last five runs. Of a run:"
     " result,"

@@ -72,13 +72,16 @@ def test_what_starts_afresh(tmp_path: Path) -> None:
     assert rearm.agents_of(found.at_next_boot) == ("newboot",)
     assert found.gone == ("rota-gone.timer", "rota-lost.timer")
     assert found.target == before[TARGET]
+    started = rearm.change(before, after, states, target_starts=True)
+    assert rearm.agents_of(started.at_next_boot) == ("boot", "newboot")
     again = rearm.change(after, after, dict.fromkeys(found.wanted, "active"), ["rota-same.timer"])
     assert (rearm.agents_of(again.afresh), again.gone) == (("same",), ())
 
 
 def test_nothing_of_rotas_needs_no_systemd(tmp_path: Path) -> None:
     (tmp_path / "rota-hand.timer").write_text("[Timer]\nOnCalendar=daily\n")
-    assert rearm.rearm(tmp_path / "absent", tmp_path, user=False) == rearm.Rearmed()
+    for replaced_by in (None, tmp_path / "absent"):
+        assert rearm.rearm(tmp_path, replaced_by, user=False) == rearm.Rearmed()
 
 
 def test_a_target_lets_go_of_timers_and_of_services_that_get_one(tmp_path: Path) -> None:

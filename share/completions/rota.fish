@@ -37,7 +37,7 @@ function __rota_words --description "How many words follow the verb, options lef
     set -e words[1]
     while set -q words[1]
         switch $words[1]
-            case --before --config --lines --output --unit-dir --why -n
+            case --config --lines --output --replaced-by --unit-dir --why -n
                 set -e words[1]
             case '-*'
             case '*'
@@ -67,7 +67,7 @@ complete -c rota -n '__rota_verb plan' -l unit-dir -r -a '(__fish_complete_direc
 complete -c rota -n 'not __rota_verb' -a apply -d 'install the units, let systemd reload, start the timers'
 complete -c rota -n '__rota_verb apply' -l unit-dir -r -a '(__fish_complete_directories)' -d 'where units are installed (default: /etc/systemd/system)'
 complete -c rota -n 'not __rota_verb' -a rearm -d 'let timers that something else has installed start afresh, instead of at once'
-complete -c rota -n '__rota_verb rearm' -l before -r -d 'directory with the units that were installed until now; it may be absent'
+complete -c rota -n '__rota_verb rearm' -l replaced-by -r -d 'first step: directory with the units that are about to be installed; without it, second step'
 complete -c rota -n '__rota_verb rearm' -l unit-dir -r -a '(__fish_complete_directories)' -d 'where units are installed (default: /etc/systemd/system)'
 complete -c rota -n 'not __rota_verb' -a list -d 'list agents: schedule, next run, last result'
 complete -c rota -n 'not __rota_verb' -a show -d 'show an agent or a run with all that is known'

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from rota import generate, rearm
@@ -125,9 +124,9 @@ async def _install(plan: Plan, directory: Path, *, user: bool) -> Applied:
         after = {name: file.text or "" for name, file in plan.files.items()}
         change = rearm.change(plan.before, after, states, interrupted=_interrupted(directory))
         stage = _stage(plan, directory, change.afresh)
-        remembered = await rearm.settle(
-            systemd, change, states, user=user, install=partial(_move, plan, stage, directory)
-        )
+        remembered = await rearm.release(systemd, change, states, user=user)
+        _move(plan, stage, directory)
+        await rearm.arm(systemd, change, user=user)
         start = sorted(change.afresh - change.at_next_boot)
         for timer in start:
             await systemd.start(timer)

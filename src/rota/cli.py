@@ -119,11 +119,10 @@ def _declaring(
         unit_dir(parser)
     rearm = add("rearm", "let timers that something else has installed start afresh, instead of at once")
     rearm.add_argument(
-        "--before",
+        "--replaced-by",
         type=Path,
         metavar="DIR",
-        required=True,
-        help="directory with the units that were installed until now; it may be absent",
+        help="first step: directory with the units that are about to be installed; without it, second step",
     )
     unit_dir(rearm)
 

@@ -255,7 +255,7 @@ def rearm(arguments: argparse.Namespace) -> int:
     """Let timers that something else has installed start afresh."""
     from rota import rearm as rearming  # noqa: PLC0415  (D-Bus only for this verb)
 
-    done = rearming.rearm(arguments.before, _unit_dir(arguments), user=arguments.user)
+    done = rearming.rearm(_unit_dir(arguments), arguments.replaced_by, user=arguments.user)
     if arguments.json:
         output.emit_json(asdict(done))
         return int(Exit.OK)

@@ -32,7 +32,7 @@ class Change:
 
     Attributes:
         wanted: those there are to be, by name, with their texts.
-        afresh: those of them that are new, edited, or were not running.
+        afresh: those of them that are new, edited, or do not run.
         gone: those there are no longer.
         target: the text of the target that is in force until then.
     """
@@ -53,6 +53,8 @@ def change(
     after: Mapping[str, str],
     states: Mapping[str, str],
     interrupted: Collection[str] = (),
+    *,
+    target_starts: bool = False,
 ) -> Change:
     """Return what has to become of timers between two sets of units: a pure function.
 
@@ -61,13 +63,19 @@ def change(
         after: texts of those that are to be.
         states: active states of loaded units.
         interrupted: timers that an earlier change was cut off before starting.
+        target_starts: the target is started afterwards, and with it every timer that does not run:
+            also those that only boot triggers, which had better not be.
     """
+
+    def idle(name: str, text: str) -> bool:
+        return states.get(name) != "active" and (target_starts or not timers.only_boot(text))
+
     wanted = {name: text for name, text in after.items() if name.endswith(".timer")}
     afresh = {
         name
         for name, text in wanted.items()
         if name in interrupted
-        or (states.get(name) != "active" and not timers.only_boot(text))
+        or idle(name, text)
         or timers.triggers(before.get(name, "")) != timers.triggers(text)
     }
     gone = sorted(name for name in before if name.endswith(".timer") and name not in wanted)
@@ -139,22 +147,16 @@ async def _forget(systemd: Systemd, change: Change, states: Mapping[str, str], *
         await asyncio.sleep(0.01)
 
 
-async def settle(
-    systemd: Systemd,
-    change: Change,
-    states: Mapping[str, str],
-    *,
-    user: bool,
-    install: Callable[[], None] = lambda: None,
-) -> list[str]:
-    """Make systemd take up a change of timers, none of which is started yet.
+async def release(systemd: Systemd, change: Change, states: Mapping[str, str], *, user: bool) -> list[str]:
+    """Stop the timers that go or start afresh, and make systemd forget them; runs under way go on.
+
+    To be called while the old units are in place. systemd has to be told of units again afterwards.
 
     Args:
         systemd: the manager.
         change: what becomes of timers.
         states: active states before.
         user: for the user manager.
-        install: puts the new units in their place, unless they are there.
 
     Returns:
         Timers whose last run systemd could not be made to forget, because other units refer to them.
@@ -162,21 +164,25 @@ async def settle(
     for timer in sorted({*change.afresh, *change.gone}):
         if states.get(timer) == "active":
             await systemd.settle(partial(systemd.stop, timer), timer)
-    for name in change.gone:
-        if states.get(name) == "failed":
-            await systemd.reset_failed(name)
+    for timer in change.gone:
+        if states.get(timer) == "failed":
+            await systemd.reset_failed(timer)
     try:
-        remembered = await _forget(systemd, change, states, user=user)
-        install()
-        _override(change, user)
+        return await _forget(systemd, change, states, user=user)
     finally:
         _interim_target(user).unlink(missing_ok=True)
+
+
+async def arm(systemd: Systemd, change: Change, *, user: bool) -> None:
+    """Make timers that are about to be started count from then; to be called when the new units are in place.
+
+    A boot that is past does not start their agents, nor does what they left on disk.
+    """
+    _override(change, user)
     await systemd.reload()
     for timer in sorted(change.afresh - change.at_next_boot):
         if timers.is_persistent(change.wanted[timer]):
-            # What a timer of this name left on disk: the same memory, across boots.
             await systemd.clean_state(timer)
-    return remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,15 +205,17 @@ def agents_of(names_of_timers: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names.agent_of(timer) or "" for timer in names_of_timers))
 
 
-async def _rearm(before: Mapping[str, str], after: Mapping[str, str], *, user: bool) -> Rearmed:
+async def _rearm(old: Mapping[str, str], new: Mapping[str, str] | None, *, user: bool) -> Rearmed:
     bus = await connect(user=user)
     try:
         systemd = Systemd(bus)
         states = await systemd.loaded("rota-*")
-        found = change(before, after, states)
-        if not found.afresh and not found.gone:
-            return Rearmed()
-        remembered = await settle(systemd, found, states, user=user)
+        found = change(old, old if new is None else new, states, target_starts=True)
+        remembered: list[str] = []
+        if new is not None and (found.afresh or found.gone):
+            remembered = await release(systemd, found, states, user=user)
+        elif new is None and (found.afresh or found.at_next_boot):
+            await arm(systemd, found, user=user)
     finally:
         bus.disconnect()
     return Rearmed(
@@ -224,18 +232,22 @@ def _installed(directory: Path) -> dict[str, str]:
     return found
 
 
-def rearm(before: Path, directory: Path, *, user: bool) -> Rearmed:
-    """Prepare systemd for timers that something else has installed and is about to start.
+def rearm(directory: Path, replaced_by: Path | None, *, user: bool) -> Rearmed:
+    """Let timers that something else than `apply` installs start afresh.
+
+    In two steps, for in between the units are replaced and systemd is told of it.
 
     Args:
-        before: directory with the units that were installed until now; it may be absent.
-        directory: where the new ones are.
+        directory: where units are installed.
+        replaced_by: before that, a directory with the units that are to be there: timers that differ are
+            stopped and forgotten. None after it: timers that do not run are made to count from their start.
         user: for the user manager.
 
     Raises:
         RotaError: systemd is out of reach, or refuses.
     """
-    old, new = _installed(before), _installed(directory)
+    old = _installed(directory)
+    new = None if replaced_by is None else _installed(replaced_by)
     if not old and not new:
         return Rearmed()
     return asyncio.run(_rearm(old, new, user=user))
