@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from rota.generate import build, context
+from rota.analyze import without_zone
+from rota.errors import DeclarationError
+from rota.generate import build, checked, context
 from rota.load import load
 from rota.naming import Naming, attribute, camel
 
@@ -100,9 +102,40 @@ def test_units_do_not_know_the_file_that_nix_made(tmp_path: Path) -> None:
     ]
     assert made[0] == made[1]
     service = made[0]["rota-a.service"].text or ""
+    assert "\nEnvironment=TZDIR=/etc/zoneinfo\n" in service
     head = "# Made by rota from services.rota.agents.a: edit that option, not this file.\n"
     assert service.startswith(head)
     assert "\nExecSearchPath=/nix/store/x/bin\n" in service
     for file in made[0].values():
         assert "SourcePath" not in (file.text or "")
         assert str(tmp_path) not in (file.text or "")
+
+
+QUOTES = {
+    "a": {"command": ["/bin/true"], "description": "'tis", "schedule": {"every": "1h"}},
+    "b": {"command": ["/bin/true"], "sandbox": {"unit": {"X-A": "'tis", "X-B": ["'a b' c", '"']}}},
+}
+
+
+def test_quotes_that_nixos_cannot_read(tmp_path: Path) -> None:
+    path = written(tmp_path, {"agents": QUOTES})
+    with pytest.raises(DeclarationError) as failed:
+        checked(path, user=False, nixos=True)
+    assert [str(problem) for problem in failed.value.problems] == [
+        "services.rota.agents.b.sandbox.unit.X-A: begins with a ' that is not closed: NixOS cannot read it",
+        'services.rota.agents.b.sandbox.unit.X-B: begins with a " that is not closed: NixOS cannot read it',
+    ]
+    checked(path, user=False)
+    files = build(load(path, nixos=True), context(user=False, nixos=True))
+    assert "\nDescription=a: 'tis\n" in (files["rota-a.service"].text or "")
+    # Of everything else that rota writes, what begins with a quote is quoted.
+    for file in files.values():
+        for line in (file.text or "").splitlines():
+            value = line.partition("=")[2]
+            assert not value.startswith(("'", '"')) or value.count(value[0]) > 1 or line.startswith("X-")
+
+
+def test_zones_are_not_asked_of_systemd() -> None:
+    assert without_zone("Mon *-*-* 09:00:00 Europe/Rome") == "Mon *-*-* 09:00:00"
+    for event in ("daily", "Europe/Rome", "*-*-* 09:00 Nowhere/Land", "daily ../etc/passwd", ""):
+        assert without_zone(event) == event

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rota.errors import Exit, RotaError
+from rota.quantity import is_zone
 
 NEVER = "never happens: there is no such date, or it is past"
 _BATCH = 1000
@@ -35,9 +36,25 @@ def _run(arguments: Sequence[str], **environment: str) -> subprocess.CompletedPr
         ) from None
 
 
+def without_zone(event: str) -> str:
+    """Return a calendar event without its time zone, if it ends in one that Python knows.
+
+    In a Nix build systemd knows no time zone: it looks for them in /etc/zoneinfo, and there is none.
+    """
+    rest, _, zone = event.rstrip().rpartition(" ")
+    return rest.rstrip() if rest and is_zone(zone) else event
+
+
 def calendar_errors(events: Iterable[str]) -> dict[str, str]:
     """Return the calendar events that systemd refuses or that never elapse, each with the reason."""
-    wanted = list(dict.fromkeys(events))
+    asked: dict[str, list[str]] = {}
+    for event in dict.fromkeys(events):
+        asked.setdefault(without_zone(event), []).append(event)
+    found = _calendar_errors(list(asked))
+    return {event: message for short, message in found.items() for event in asked[short]}
+
+
+def _calendar_errors(wanted: list[str]) -> dict[str, str]:
     errors: dict[str, str] = {}
     for start in range(0, len(wanted), _BATCH):
         batch = wanted[start : start + _BATCH]
@@ -57,15 +74,17 @@ def calendar_errors(events: Iterable[str]) -> dict[str, str]:
 def verify(units: Sequence[Path]) -> list[str]:
     """Return every line systemd prints about unit files: nothing, if they are right.
 
-    systemd-analyze exits with 0 on unknown keys, so what it prints is what counts.
+    systemd-analyze exits with 0 on unknown keys, so what it prints is what counts. What the units refer
+    to is looked up beside them, and then as ever: in $SYSTEMD_UNIT_PATH or systemd's own directories.
     """
     if not units:
         return []
     directories = ":".join(sorted({str(unit.parent) for unit in units}))
+    elsewhere = os.environ.get("SYSTEMD_UNIT_PATH", "")
     lines: list[str] = []
     for start in range(0, len(units), _BATCH):
         batch = [str(unit) for unit in units[start : start + _BATCH]]
-        done = _run(["verify", "--man=no", *batch], SYSTEMD_UNIT_PATH=f"{directories}:")
+        done = _run(["verify", "--man=no", *batch], SYSTEMD_UNIT_PATH=f"{directories}:{elsewhere}")
         lines += [line for line in done.stderr.split("\n") if line.strip()]
     return lines
 

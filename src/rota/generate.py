@@ -22,6 +22,7 @@ Files = dict[str, UnitFile]
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _VERIFY = re.compile(r"(?:.*/)?rota-(?P<agent>[a-z0-9-]+)\.(?:service|timer)(?::\d+)?: (?P<text>.*)")
 _KEY = re.compile(r"(?:Unknown key(?: name)?|Failed to parse|Invalid) '?(?P<key>[A-Z]\w+)")
+_CALENDAR = re.compile(r"^(OnCalendar=)(.*)$", re.MULTILINE)
 _COMMAND = re.compile(r"Command .* is not executable")
 
 
@@ -42,7 +43,7 @@ def context(*, user: bool, nixos: bool = False) -> Context:
         nixos: they are for NixOS, where no directory has programs by itself.
     """
     made = Context(user=user, rota_agent=program("rota-agent"))
-    return replace(made, search_path=()) if nixos else made
+    return replace(made, nixos=True, search_path=()) if nixos else made
 
 
 def checked(config: Path, *, user: bool, nixos: bool = False) -> Loaded:
@@ -69,8 +70,9 @@ def checked(config: Path, *, user: bool, nixos: bool = False) -> Loaded:
     # A date that was in the future when it was declared: the declaration is still right.
     warnings = tuple(problem for past, problem in found if past)
     for declaration in loaded.declarations:
-        for key, reason in sandbox.impossible(declaration.agent, user=user):
-            problems.append(loaded.problem(declaration.name, key, reason))
+        refused = [*sandbox.impossible(declaration.agent, user=user)]
+        refused += sandbox.unreadable(declaration.agent) if nixos else ()
+        problems += [loaded.problem(declaration.name, key, reason) for key, reason in refused]
     if loaded.problems or problems:
         raise DeclarationError((*loaded.problems, *problems), loaded.declared)
     return replace(loaded, warnings=warnings)
@@ -130,13 +132,21 @@ def verify(loaded: Loaded, files: Files, only: Iterable[str] | None = None) -> V
     with tempfile.TemporaryDirectory(prefix="rota-verify-") as directory:
         # With the services only their slices: the target would have systemd load every timer there is.
         beside = [name for name in files if name.endswith(".slice") and name not in chosen]
-        write_files((files[name] for name in (*chosen, *beside)), Path(directory))
+        write_files((_judged(files[name]) for name in (*chosen, *beside)), Path(directory))
         lines = analyze.verify([Path(directory, name) for name in chosen])
     judged = dict.fromkeys(_judge(loaded, line) for line in lines)
     return Verdict(
         tuple(problem for problem, mild in judged if not mild),
         tuple(problem for problem, mild in judged if mild),
     )
+
+
+def _judged(file: UnitFile) -> UnitFile:
+    """Return a unit as systemd is to judge it: without time zones, which `load` has judged."""
+    if not file.name.endswith(".timer"):
+        return file
+    text = _CALENDAR.sub(lambda found: f"{found[1]}{analyze.without_zone(found[2])}", file.text or "")
+    return replace(file, text=text)
 
 
 def written_by_hand(loaded: Loaded) -> list[str]:

@@ -130,12 +130,8 @@ def _once(text: str) -> str:
 
 
 def _timezone(text: str) -> str:
-    from zoneinfo import ZoneInfo  # noqa: PLC0415  (only when a declaration names one)
-
-    try:
-        ZoneInfo(text)
-    except (KeyError, ValueError, OSError):
-        raise ValueError('unknown time zone; write an IANA name such as "Europe/Rome"') from None
+    if not quantity.is_zone(text):
+        raise ValueError('unknown time zone; write an IANA name such as "Europe/Rome"')
     return text
 
 

@@ -1,4 +1,4 @@
-"""Durations and sizes in systemd's own grammar (systemd.time(7), systemd.syntax(7))."""
+"""Durations and sizes in systemd's own grammar (systemd.time(7), systemd.syntax(7)), and time zones."""
 
 from __future__ import annotations
 
@@ -117,3 +117,15 @@ def format_size(count: int) -> str:
     while value >= 1024 and suffix != "E":
         value, suffix = value / 1024, next(suffixes)
     return f"{value:.0f}{suffix}" if value >= 10 or value == int(value) else f"{value:.1f}{suffix}"
+
+
+@functools.cache
+def is_zone(text: str) -> bool:
+    """Tell whether a word is the name of an IANA time zone."""
+    from zoneinfo import ZoneInfo  # noqa: PLC0415  (only when a declaration names one)
+
+    try:
+        ZoneInfo(text)
+    except (KeyError, ValueError, OSError):
+        return False
+    return True

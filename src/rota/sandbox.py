@@ -178,3 +178,18 @@ def impossible(agent: Agent, *, user: bool) -> Iterator[tuple[str, str]]:
 
 def _is_below(path: str, top: str) -> bool:
     return f"{path}/".startswith(f"{top.rstrip('/')}/")
+
+
+def unreadable(agent: Agent) -> Iterator[tuple[str, str]]:
+    """Yield the keys whose values NixOS could not read when it compares units, each with the reason.
+
+    Its switch-to-configuration takes a value that begins with a quote for a quoted one, and fails as a
+    whole where the quote is not closed in that line.
+    """
+    for name, value in agent.sandbox.unit.items():
+        for line in _unit_value(value):
+            if line[:1] in ("'", '"') and line.count(line[0]) < 2:
+                yield (
+                    f"sandbox.unit.{name}",
+                    f"begins with a {line[0]} that is not closed: NixOS cannot read it",
+                )

@@ -17,6 +17,12 @@ WEIGHTS: Mapping[str, int] = {"critical": 1000, "high": 300, "medium": 100, "low
 # What systemd takes where ExecSearchPath= says nothing: systemd.exec(5).
 SEARCH_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin")
 
+# What NixOS gives to all units that it makes itself: systemd.globalEnvironment, by paths that stay.
+NIXOS_ENVIRONMENT = {
+    "LOCALE_ARCHIVE": "/run/current-system/sw/lib/locale/locale-archive",
+    "TZDIR": "/etc/zoneinfo",
+}
+
 _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 _ESCAPED = str.maketrans(
     {chr(code): f"\\x{code:02x}" for code in (*range(1, 0x20), 0x7F)}
@@ -49,11 +55,13 @@ class Context:
         user: they are for a user's manager.
         rota_agent: absolute path of the program that runs bundled agents.
         search_path: directories where programs are looked up after those an agent names.
+        nixos: they are for NixOS, which gives units of packages no environment and reads them itself.
     """
 
     user: bool = False
     rota_agent: str = "/usr/bin/rota-agent"
     search_path: tuple[str, ...] = SEARCH_PATH
+    nixos: bool = False
 
 
 def quote_argument(argument: str, *, variables: bool = False) -> str:
@@ -93,7 +101,8 @@ def _command_line(words: list[str]) -> str:
 
 def _environment(declaration: Declaration, runners: Mapping[str, Runner], context: Context) -> list[str]:
     agent = declaration.agent
-    variables = dict(runners[agent.runner].environment) if agent.runner is not None else {}
+    variables = dict(NIXOS_ENVIRONMENT) if context.nixos else {}
+    variables |= runners[agent.runner].environment if agent.runner is not None else {}
     variables |= agent.environment
     lines = [quote_argument(f"{name}={value}") for name, value in sorted(variables.items())]
     if agent.sandbox.user is None and not context.user and "HOME" not in variables:
@@ -121,8 +130,11 @@ def _source_path(source: str) -> list[tuple[str, str]]:
 def _unit_lines(declaration: Declaration, context: Context) -> list[tuple[str, str]]:
     name, agent = declaration.name, declaration.agent
     state = "%h/.local/state" if context.user else "%S"
+    description = agent.description or f"Agent {name}"
+    if context.nixos and description.startswith(("'", '"')):
+        description = f"{name}: {description}"  # see sandbox.unreadable
     lines = [
-        ("Description", _plain(agent.description or f"Agent {name}")),
+        ("Description", _plain(description)),
         *_source_path(declaration.source),
         ("ConditionPathExists", f"!{state}/rota/paused/{name}"),
         # Counts every start, so that a frequent agent would lock itself out.
