@@ -11,7 +11,7 @@ HOST_PYTHON = python3
 VENV = .venv
 PY = $(VENV)/bin/python
 STAMP = $(VENV)/.made
-TYPED_TESTS = $(wildcard tests/*.py tests/bus/*.py tests/machine/*.py tests/vm/*.py tests/bench/*.py)
+TYPED_TESTS = $(wildcard tests/*.py tests/bus/*.py tests/nix/*.py tests/machine/*.py tests/vm/*.py tests/bench/*.py)
 
 .DEFAULT_GOAL = help
 .PHONY: help setup venv unit lint test vm demo shell bench docs install uninstall clean
@@ -31,13 +31,13 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 unit: $(STAMP) ## run the unit tests alone: a few seconds, no root
-	$(PY) -m pytest -q -n auto -m 'not bus and not machine and not vm'
+	$(PY) -m pytest -q -n auto -m 'not nix and not bus and not machine and not vm'
 
 lint: $(STAMP) ## check style, format and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/mypy docs/generate.py docs/completions.py
+	$(VENV)/bin/mypy docs/generate.py docs/completions.py docs/nixos.py
 	$(VENV)/bin/mypy $(TYPED_TESTS)
 
 test: setup lint ## everything: set up, lint, types, unit tests, private D-Bus, booted machine
@@ -61,6 +61,7 @@ bench: setup $(STAMP) ## run every benchmark in tests/bench
 
 docs: $(STAMP) ## make the reference pages again from the code
 	$(PY) docs/generate.py
+	$(PY) -m tests.nix.make_docs
 
 install: ## install rota: DESTDIR=, PREFIX=/usr/local, PYTHON=/usr/bin/python3
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' SYSCONFDIR='$(SYSCONFDIR)' PYTHON='$(PYTHON)' CHECK='$(CHECK)' \

@@ -26,8 +26,8 @@ NOTES = {
     "rearm": "For whoever installs units by other means than `rota apply`, as NixOS does. systemd would start"
     " the agent of an edited timer at once if a slot of the new schedule lies between its last run and now."
     " So, first, `rota rearm --replaced-by NEW`: timers that differ are stopped and forgotten. Then the units"
-    " are replaced, and `systemctl daemon-reload`. Then `rota rearm`: timers that do not run are made to count"
-    " from their start. Then `systemctl start rota-agents.target`. Runs under way go on.",
+    " are replaced, and `systemctl daemon-reload`. Then `rota rearm`: timers that do not run are made to"
+    " count from their start. Then `systemctl start rota-agents.target`. Runs under way go on.",
     "list": "Without rotad it shows what the units alone say, without history, and says so.",
     "show": "Of an agent: its schedule, next run, pause, unit, declaration and last five runs. Of a run:"
     " result,"

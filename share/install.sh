@@ -1,5 +1,6 @@
 #!/bin/sh
-# Install rota, or take it away: share/install.sh install|uninstall, usually by way of make.
+# Install rota, or take it away: share/install.sh install|data|uninstall, usually by way of make.
+# data is for those who package rota and install its Python by other means: what is in share/, all below PREFIX.
 # Reads DESTDIR, PREFIX, SYSCONFDIR, PYTHON and CHECK from the environment; see the Makefile.
 set -eu
 umask 022
@@ -18,6 +19,11 @@ case $PREFIX in
   /usr) dbus_policy=/usr/share/dbus-1/system.d polkit_rules=/usr/share/polkit-1/rules.d ;;
   *) dbus_policy=$SYSCONFDIR/dbus-1/system.d polkit_rules=$SYSCONFDIR/polkit-1/rules.d ;;
 esac
+if [ "${1:-}" = data ]; then
+  dbus_policy=$PREFIX/share/dbus-1/system.d
+  polkit_rules=$PREFIX/share/polkit-1/rules.d
+  polkit_actions=$PREFIX/share/polkit-1/actions
+fi
 
 fail() {
   printf 'install: %s\n' "$@" >&2
@@ -114,6 +120,13 @@ if problems:
 PYTHON_CODE
 }
 
+install_data() {
+  shared_files | while read -r file; do
+    target=$(destination "$file")
+    [ "$target" = - ] || put "share/$file" "$target" 644
+  done
+}
+
 install_all() {
   found=$(command -v "$PYTHON") || fail "no Python at PYTHON=$PYTHON; name one, 3.11 or newer"
   PYTHON=$found
@@ -135,10 +148,7 @@ install_all() {
   else
     "$PYTHON" -m compileall -q "$lib"
   fi
-  shared_files | while read -r file; do
-    target=$(destination "$file")
-    [ "$target" = - ] || put "share/$file" "$target" 644
-  done
+  install_data
   echo "rota is installed in $DESTDIR$PREFIX."
   [ -n "$DESTDIR" ] || cat <<'NEXT'
 Next, as root:
@@ -173,6 +183,7 @@ uninstall_all() {
 
 case ${1:-} in
   install) install_all ;;
+  data) install_data ;;
   uninstall) uninstall_all ;;
-  *) fail "usage: share/install.sh install|uninstall" ;;
+  *) fail "usage: share/install.sh install|data|uninstall" ;;
 esac

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-KINDS = ("unit", "bus", "machine", "vm")
+KINDS = ("unit", "nix", "bus", "machine", "vm")
 OUTCOMES = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
 _deselected: Counter[str] = Counter()
 

@@ -30,6 +30,8 @@ PACKAGES = (
     "procps",
     "iproute2",
     "tzdata",
+    # to read the NixOS module with (tests/nix)
+    "nix-bin",
     # what rota needs, and to install it
     "make",
     "python3",

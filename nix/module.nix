@@ -1,0 +1,226 @@
+# services.rota: agents as systemd timers and sandboxed services, with a memory of every run.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+
+let
+  inherit (lib) mkOption types;
+
+  cfg = config.services.rota;
+
+  rotaTypes = import ./types.nix { inherit lib; };
+  declaration = import ./declaration.nix { inherit lib; };
+  json = pkgs.formats.json { };
+
+  # What NixOS gives to every service that it makes itself.
+  defaultPath = [
+    pkgs.coreutils
+    pkgs.findutils
+    pkgs.gnugrep
+    pkgs.gnused
+    config.systemd.package
+  ];
+
+  agent = types.submodule (import ./agent.nix { inherit lib rotaTypes defaultPath; });
+
+  runner = types.submodule {
+    options = {
+      command = mkOption {
+        type = types.nonEmptyListOf types.str;
+        example = lib.literalExpression ''[ (lib.getExe pkgs.claude-code) "-p" "{prompt}" ]'';
+        description = "Program and arguments; `{prompt}` is replaced by the agent's prompt.";
+      };
+      environment = mkOption {
+        type = types.attrsOf types.str;
+        default = { };
+        example = {
+          LANG = "C.UTF-8";
+        };
+        description = "Environment variables for its agents.";
+      };
+    };
+  };
+
+  # Where a switch leaves word of the system that is to be, for rota-rearm.
+  nextSystem = "/run/rota-next-system";
+in
+{
+  options.services.rota = {
+    enable = lib.mkEnableOption "rota, which runs declared agents and records every run";
+
+    package = lib.mkPackageOption pkgs "rota" { };
+
+    settings = mkOption {
+      type = types.submodule {
+        freeformType = json.type;
+        options.bundled = mkOption {
+          type = types.listOf rotaTypes.agentName;
+          default = [ ];
+          example = [ "disk-report" ];
+          description = "Agents that come with rota and are to be enabled; change their keys in {option}`services.rota.agents`.";
+        };
+      };
+      default = { };
+      example = {
+        bundled = [ "disk-report" ];
+      };
+      description = "The other settings of rota.toml, in snake_case as there; the generator refuses what it does not know.";
+    };
+
+    runners = mkOption {
+      type = types.attrsOf runner;
+      default = { };
+      example = lib.literalExpression ''
+        {
+          claude.command = [ (lib.getExe pkgs.claude-code) "-p" "{prompt}" ];
+        }
+      '';
+      description = "How prompts run.";
+    };
+
+    channels = mkOption {
+      type = types.nullOr (types.attrsOf json.type);
+      default = null;
+      example = {
+        ops = { };
+      };
+      visible = false;
+      description = "Where people are told (not available in this version).";
+    };
+
+    agents = mkOption {
+      type = types.attrsOf agent;
+      default = { };
+      example = lib.literalExpression ''
+        {
+          backup-check = {
+            description = "The newest backup is less than a day old";
+            command = [ "find" "/srv/backup" "-name" "*.tar.zst" "-mtime" "-1" ];
+            schedule.every = "5min";
+          };
+        }
+      '';
+      description = "Agents by name: lower-case letters, digits and -, 63 characters at most.";
+    };
+
+    declarations = mkOption {
+      type = json.type;
+      internal = true;
+      readOnly = true;
+      description = "All of the above, as the generator reads it.";
+    };
+
+    units = mkOption {
+      type = types.package;
+      internal = true;
+      readOnly = true;
+      description = "The units of all agents, made and verified by the generator.";
+    };
+  };
+
+  config = lib.mkIf cfg.enable {
+    assertions = import ./assertions.nix { inherit lib cfg; };
+
+    services.rota = {
+      declarations =
+        cfg.settings
+        // lib.optionalAttrs (cfg.runners != { }) {
+          runners = lib.mapAttrs (_: declaration.table) cfg.runners;
+        }
+        // lib.optionalAttrs (cfg.channels != null) { inherit (cfg) channels; }
+        // {
+          agents =
+            lib.genAttrs cfg.settings.bundled (_: {
+              path = declaration.searchPath defaultPath;
+            })
+            // lib.mapAttrs (_: agent: agent.declaration) cfg.agents;
+        };
+
+      # Mistakes fail this build, with rota's own words for them.
+      units =
+        pkgs.runCommand "rota-units"
+          {
+            nativeBuildInputs = [
+              cfg.package
+              config.systemd.package
+            ];
+            env = {
+              # What agents' units refer to; NixOS keeps systemd's own units out of its default directories.
+              SYSTEMD_UNIT_PATH = "${config.systemd.package}/example/systemd/system";
+              PYTHONTZPATH = "${pkgs.tzdata}/share/zoneinfo";
+            };
+            preferLocalBuild = true;
+          }
+          ''
+            rota --config ${json.generate "rota.json" cfg.declarations} \
+              generate --nixos --output "$out/lib/systemd/system"
+          '';
+    };
+
+    environment.systemPackages = [ cfg.package ];
+    services.dbus.packages = [ cfg.package ];
+    security.polkit.enable = true;
+
+    users.users.rota = {
+      isSystemUser = true;
+      group = "rota";
+      description = "rota daemon";
+    };
+    # Its members may start, stop, pause and resume agents.
+    users.groups.rota = { };
+
+    systemd.packages = [
+      cfg.package
+      cfg.units
+    ];
+    systemd.services.rotad.wantedBy = [ "multi-user.target" ];
+    # Wants all timers; active targets are started again by every switch, and with it timers that are new.
+    systemd.targets.rota-agents.wantedBy = [ "timers.target" ];
+
+    # A switch lets systemd read changed timers before it restarts them, and systemd would start an agent
+    # at once if a slot of its new schedule lies between its last run and now. So before anything is
+    # changed the switch leaves word of the system to come; rota-rearm, stopped with the old units still in
+    # place, makes systemd forget the timers that differ, and started with the new ones before any timer is,
+    # makes them count from then.
+    system.preSwitchChecks.rota = ''
+      case "$2" in
+        switch | test) ln --symbolic --force --no-dereference "$1" ${nextSystem} ;;
+      esac
+    '';
+
+    systemd.services.rota-rearm = {
+      description = "Edited schedules of agents count from a switch";
+      wantedBy = [
+        "timers.target"
+        "sysinit-reactivation.target"
+      ];
+      before = [ "sysinit-reactivation.target" ];
+      partOf = [ "sysinit-reactivation.target" ];
+      restartTriggers = [ cfg.units ];
+      path = [ cfg.package ];
+      serviceConfig = {
+        Type = "oneshot";
+        RemainAfterExit = true;
+        TimeoutStopSec = "1min";
+      };
+      # At boot there is nothing to do.
+      script = ''
+        if [ -e ${nextSystem} ]; then
+          rota rearm
+          rm --force ${nextSystem}
+        fi
+      '';
+      # Nor when the machine is shut down, or a switch was refused or is over.
+      preStop = ''
+        next=$(readlink --canonicalize ${nextSystem}) || exit 0
+        if [ -e ${nextSystem} ] && [ "$next" != "$(readlink --canonicalize /run/current-system)" ] &&
+          [ "$(systemctl is-system-running)" != stopping ]; then
+          rota rearm --replaced-by "$next/etc/systemd/system"
+        fi
+      '';
+    };
+  };
+}
