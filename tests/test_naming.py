@@ -106,6 +106,7 @@ def test_units_do_not_know_the_file_that_nix_made(tmp_path: Path) -> None:
     head = "# Made by rota from services.rota.agents.a: edit that option, not this file.\n"
     assert service.startswith(head)
     assert "\nExecSearchPath=/nix/store/x/bin\n" in service
+    assert not [name for name in made[0] if "/" in name]
     for file in made[0].values():
         assert "SourcePath" not in (file.text or "")
         assert str(tmp_path) not in (file.text or "")

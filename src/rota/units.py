@@ -248,8 +248,14 @@ def target_unit(timers: Iterable[str], on_demand: Iterable[str], source: str) ->
     return UnitFile(names.TARGET, _file(source, unit, _section("Install", "WantedBy=timers.target")))
 
 
-def shared_units(target: UnitFile, source: str) -> tuple[UnitFile, ...]:
-    """Return what belongs to no one agent: the slices, and the target with its link."""
+def shared_units(target: UnitFile, source: str, *, nixos: bool = False) -> tuple[UnitFile, ...]:
+    """Return what belongs to no one agent: the slices, and the target with its link.
+
+    Args:
+        target: see `target_unit`.
+        source: the configuration.
+        nixos: the module enables the target; NixOS passes over the links of packages.
+    """
     files = [
         UnitFile(
             "rota.slice",
@@ -262,5 +268,6 @@ def shared_units(target: UnitFile, source: str) -> tuple[UnitFile, ...]:
         text = _file(source, _section("Unit", _text(about)), _section("Slice", _text(weights)))
         files.append(UnitFile(f"rota-{priority}.slice", text))
     files.append(target)
-    files.append(UnitFile(f"timers.target.wants/{names.TARGET}", target=f"../{names.TARGET}"))
+    if not nixos:
+        files.append(UnitFile(f"timers.target.wants/{names.TARGET}", target=f"../{names.TARGET}"))
     return tuple(files)

@@ -23,7 +23,9 @@ from tests.machine.rootfs import CHECKOUT, ensure_rootfs, missing_tools
 OLDEST = (2, 18)
 """Older ones can parse, but not evaluate today's lib."""
 
-HERE = Path(__file__).parent
+EXAMPLE = Path(__file__).with_name("example.json")
+"""What `example` returned last, for tests of the booted machine: there need be no Nix for those."""
+
 FILES = sorted(
     path for folder in ("nix", "nixos-tests", "tests/nix") for path in (CHECKOUT / folder).glob("*.nix")
 )
@@ -168,6 +170,12 @@ def options() -> list[dict[str, Any]]:
     """Return every option of the module as nixpkgs's lib describes it."""
     found = evaluate('import (src + "/tests/nix/options.nix") { inherit lib; }')
     assert isinstance(found, list)
+    return found
+
+
+def example() -> dict[str, Any]:
+    """Return what the README's configuration comes to."""
+    (found,) = configurations('import (src + "/nix/example.nix")')
     return found
 
 

@@ -59,9 +59,9 @@ def camel_cased(value: Any) -> Any:
 
 
 def test_the_readme(tmp_path: Path) -> None:
-    (configuration,) = blocks("configuration.nix")
-    (found,) = kit.configurations(configuration)
+    found = kit.example()
     assert found["assertions"] == []
+    assert found == json.loads(kit.EXAMPLE.read_text()), "tests/nix/example.json is stale; run: make docs"
     read = loaded(tmp_path, found["declarations"])
     assert read.problems == ()
     assert {item.name for item in read.declarations} == {"backup-check", "weekly-audit", "disk-report"}
@@ -71,6 +71,10 @@ def test_the_readme(tmp_path: Path) -> None:
     assert "ExecSearchPath=/nix/store/00000000000000000000000000000000-git/bin:" in audit
     assert "OnUnitActiveSec=1h\n" in (files["rota-disk-report.timer"].text or "")
     assert found["users"]["users"]["ada"] == {"extraGroups": ["rota"]}
+
+
+def test_the_readme_shows_the_example() -> None:
+    assert blocks("configuration.nix") == [(CHECKOUT / "nix/example.nix").read_text()]
 
 
 def test_the_readmes_flake_is_nix() -> None:
