@@ -148,8 +148,9 @@ in
               config.systemd.package
             ];
             env = {
-              # What agents' units refer to; NixOS keeps systemd's own units out of its default directories.
-              SYSTEMD_UNIT_PATH = "${config.systemd.package}/example/systemd/system";
+              # What agents' units refer to; NixOS keeps systemd's own units out of its default directories,
+              # and in a build they are judged as a user's.
+              SYSTEMD_UNIT_PATH = "${config.systemd.package}/example/systemd/user";
               PYTHONTZPATH = "${pkgs.tzdata}/share/zoneinfo";
             };
             preferLocalBuild = true;

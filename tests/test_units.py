@@ -142,7 +142,8 @@ def test_every_key_of_the_schema_has_a_case() -> None:
 
 
 @needs_systemd
-def test_systemd_reads_every_case_without_a_word(tmp_path: Path) -> None:
+@pytest.mark.parametrize("anywhere", [False, True])
+def test_systemd_reads_every_case_without_a_word(tmp_path: Path, anywhere: bool) -> None:
     units: Files = {}
     missing = set()
     for case in map(read_case, CASES):
@@ -152,7 +153,7 @@ def test_systemd_reads_every_case_without_a_word(tmp_path: Path) -> None:
     folder = tmp_path / "units"
     folder.mkdir()
     write_files(units.values(), folder)
-    printed = analyze.verify([folder / name for name in units if "/" not in name])
+    printed = analyze.verify([folder / name for name in units if "/" not in name], anywhere=anywhere)
     complaints = [line for line in printed if "is not executable" not in line]
     assert complaints == []
     # systemd's own reading of the path, $ and all
@@ -160,6 +161,17 @@ def test_systemd_reads_every_case_without_a_word(tmp_path: Path) -> None:
         "Command /opt/pri$e/run"
     ]
     assert missing == {"dollar-program.service"}
+
+
+@needs_systemd
+@pytest.mark.parametrize("anywhere", [False, True])
+def test_systemd_is_asked_about_what_rota_does_not_know(tmp_path: Path, anywhere: bool) -> None:
+    unit = tmp_path / "rota-a.service"
+    unit.write_text("[Service]\nDynamicUser=yes\nExecStart=/bin/true\nNoSuchKey=1\nNice=lots\n")
+    printed = "\n".join(analyze.verify([unit], anywhere=anywhere))
+    assert ":4: Unknown key" in printed
+    assert ":5: Failed to parse nice" in printed
+    assert "DynamicUser" not in printed
 
 
 def systemd_reads(folder: Path, lines: list[str]) -> str:

@@ -57,7 +57,7 @@ def check(arguments: argparse.Namespace) -> int:
     """Read all declarations, let systemd read the units, report every mistake."""
     try:
         loaded, files = _made(arguments)
-        verdict = generate.verify(loaded, files)
+        verdict = generate.verify(loaded, files, anywhere=arguments.nixos)
         if verdict.problems:
             raise DeclarationError(verdict.problems, loaded.declared)
     except DeclarationError as error:
@@ -128,7 +128,7 @@ def generate_(arguments: argparse.Namespace) -> int:
     loaded, files = _made(arguments)
     # For NixOS this is the only look that anybody takes at them before they are installed.
     only = None if arguments.nixos else generate.written_by_hand(loaded)
-    _judged(loaded, generate.verify(loaded, files, only))
+    _judged(loaded, generate.verify(loaded, files, only, anywhere=arguments.nixos))
     generate.write_directory(files, arguments.output)
     if arguments.json:
         output.emit_json({"output": str(arguments.output), "units": sorted(files)})

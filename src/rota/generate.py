@@ -124,8 +124,17 @@ def _judge(loaded: Loaded, line: str) -> tuple[Problem, bool]:
     return loaded.problem(found["agent"], path, f"systemd: {found['text']}"), False
 
 
-def verify(loaded: Loaded, files: Files, only: Iterable[str] | None = None) -> Verdict:
-    """Let systemd read generated units in a directory of their own, all of them or those named."""
+def verify(
+    loaded: Loaded, files: Files, only: Iterable[str] | None = None, *, anywhere: bool = False
+) -> Verdict:
+    """Let systemd read generated units in a directory of their own, all of them or those named.
+
+    Args:
+        loaded: the configuration.
+        files: its units.
+        only: names of units, instead of all.
+        anywhere: see `analyze.verify`.
+    """
     chosen = [name for name in (files if only is None else only) if "/" not in name and name in files]
     if not chosen:
         return Verdict()
@@ -133,7 +142,7 @@ def verify(loaded: Loaded, files: Files, only: Iterable[str] | None = None) -> V
         # With the services only their slices: the target would have systemd load every timer there is.
         beside = [name for name in files if name.endswith(".slice") and name not in chosen]
         write_files((_judged(files[name]) for name in (*chosen, *beside)), Path(directory))
-        lines = analyze.verify([Path(directory, name) for name in chosen])
+        lines = analyze.verify([Path(directory, name) for name in chosen], anywhere=anywhere)
     judged = dict.fromkeys(_judge(loaded, line) for line in lines)
     return Verdict(
         tuple(problem for problem, mild in judged if not mild),
