@@ -46,6 +46,9 @@ let
 
   # Where a switch leaves word of the system that is to be, for rota-rearm.
   nextSystem = "/run/rota-next-system";
+
+  # What switch-to-configuration locks while it is at work.
+  switchLock = "/run/nixos/switch-to-configuration.lock";
 in
 {
   options.services.rota = {
@@ -201,25 +204,30 @@ in
       before = [ "sysinit-reactivation.target" ];
       partOf = [ "sysinit-reactivation.target" ];
       restartTriggers = [ cfg.units ];
-      path = [ cfg.package ];
+      path = [
+        cfg.package
+        pkgs.util-linux
+      ];
       serviceConfig = {
         Type = "oneshot";
         RemainAfterExit = true;
+        Restart = "on-failure";
+        RestartSec = "100ms";
         TimeoutStopSec = "1min";
       };
-      # At boot there is nothing to do.
+      # At boot there is nothing to do. The switch starts all timers after this; but this may be late,
+      # having been killed and started again.
       script = ''
         if [ -e ${nextSystem} ]; then
           rota rearm
+          systemctl start --no-block rota-agents.target
           rm --force ${nextSystem}
         fi
       '';
-      # Nor when the machine is shut down, or a switch was refused or is over.
+      # Only while a switch holds its lock: not at shutdown, nor when one was refused and left its word.
       preStop = ''
-        next=$(readlink --canonicalize ${nextSystem}) || exit 0
-        if [ -e ${nextSystem} ] && [ "$next" != "$(readlink --canonicalize /run/current-system)" ] &&
-          [ "$(systemctl is-system-running)" != stopping ]; then
-          rota rearm --replaced-by "$next/etc/systemd/system"
+        if [ -e ${nextSystem} ] && ! flock --shared --nonblock ${switchLock} true; then
+          rota rearm --replaced-by ${nextSystem}/etc/systemd/system
         fi
       '';
     };

@@ -178,6 +178,7 @@ async def arm(systemd: Systemd, change: Change, *, user: bool) -> None:
 
     A boot that is past does not start their agents, nor does what they left on disk.
     """
+    _interim_target(user).unlink(missing_ok=True)  # of a `release` that was killed
     _override(change, user)
     await systemd.reload()
     for timer in sorted(change.afresh - change.at_next_boot):
@@ -212,9 +213,10 @@ async def _rearm(old: Mapping[str, str], new: Mapping[str, str] | None, *, user:
         states = await systemd.loaded("rota-*")
         found = change(old, old if new is None else new, states, target_starts=True)
         remembered: list[str] = []
-        if new is not None and (found.afresh or found.gone):
+        if found.afresh or found.gone:
+            # In the second step, for those that somebody stopped: systemd remembers them.
             remembered = await release(systemd, found, states, user=user)
-        elif new is None and (found.afresh or found.at_next_boot):
+        if new is None and (found.afresh or _interim_target(user).exists()):
             await arm(systemd, found, user=user)
     finally:
         bus.disconnect()

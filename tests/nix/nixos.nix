@@ -46,6 +46,7 @@ in
       "restic"
       "rota"
       "tzdata"
+      "util-linux"
     ] package
     // {
       aichat = package "aichat" // {
