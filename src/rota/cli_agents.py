@@ -28,6 +28,8 @@ from rota.systemd import Systemd, connect
 Table = Mapping[str, Any]
 
 _RUN_ID = re.compile(r"[0-9a-f]{1,32}")
+_LATE_LINES = 4
+"""How often the journal is looked at, every 50 ms, after a run is over."""
 _TIMED_OUT = 124
 """Exit code of `rota run --wait` for a run that timed out, as timeout(1) has it."""
 
@@ -310,7 +312,10 @@ async def _stream(rotad: Client, run: str, *, quiet: bool) -> dict[str, Any]:
         show_new()
         known = await _known(rotad, run)
         if known["state"] in OVER and known.get("archived"):
-            show_new()
+            # journald takes in what programs write after what it is told directly.
+            for _ in range(_LATE_LINES):
+                await asyncio.sleep(0.05)
+                show_new()
             return dict(known)
 
 

@@ -19,6 +19,8 @@ from tests.machine.nixos import EVALUATED, MODULE, NO_REARM, Module, Nixos, Swit
 
 Agent = dict[str, Any]
 NEXT = "/run/rota-next-system"
+TOLD = "/var/told"
+UNTIL_TOLD = f"; until [ -e {TOLD} ]; do sleep 0.1; done"
 FIRED = 'date +%s.%N >> "$STATE_DIRECTORY/fired"'
 
 
@@ -74,11 +76,8 @@ class Switches(House):
 
     def armed(self, name: str) -> float:
         """Return when a timer was started."""
-        look = (
-            f"systemctl show -P ActiveEnterTimestampMonotonic rota-{name}.timer; cut -d' ' -f1 /proc/uptime"
-        )
-        entered, up, now = self.machine.run(f"{look}; echo $EPOCHREALTIME").stdout.split()
-        return float(now) - float(up) + int(entered) / 1e6
+        look = f"systemctl show --timestamp=us+utc -P ActiveEnterTimestamp rota-{name}.timer"
+        return float(self.machine.run(f'date -d "$({look})" +%s.%N').stdout)
 
     def first_due(self, name: str, schedule: Mapping[str, Any]) -> float:
         """Return when a timer that has just been started elapses first, of EVERY and OFTEN."""
@@ -114,7 +113,7 @@ class Switches(House):
 
     def forget(self) -> None:
         """Forget what agents wrote down, and when they elapsed."""
-        self.machine.run("rm -f /var/lib/rota-agents/*/fired /var/lib/systemd/timers/stamp-rota-*")
+        self.machine.run(f"rm -f {TOLD} /var/lib/rota-agents/*/fired /var/lib/systemd/timers/stamp-rota-*")
 
     def sleep(self, seconds: float) -> None:
         """Let time pass."""
@@ -288,7 +287,7 @@ def test_a_run_under_way_is_not_touched(house: Switches, edited: Edited) -> None
 def test_agents_come_and_go(house: Switches) -> None:
     house.switch(
         {
-            "leaving": agent(HOURLY, then="; sleep 4; exit 5"),
+            "leaving": agent(HOURLY, then=f"{UNTIL_TOLD}; exit 5"),
             "old-name": agent(HOURLY),
             "resting": agent({"every": "1s"}),
             "off": agent(EVERY),
@@ -303,6 +302,7 @@ def test_agents_come_and_go(house: Switches) -> None:
     assert house.show("rota-leaving.service", "ActiveState") == "active"
     offs, rested = len(house.fired("off")), len(house.fired("resting"))
     assert {row["name"] for row in house.json("list")} == {"new-name", "resting"}
+    house.machine.run(f"touch {TOLD}")
     house.machine.wait_for(lambda: house.runs_of_all("leaving")[-1]["state"] == "failed", 8, "its end")
     assert house.runs_of_all("leaving")[-1]["status"] == 5
     assert len(house.fired("off")) == offs
@@ -398,7 +398,7 @@ def test_a_switch_is_refused(house: Switches) -> None:
 
 
 def test_rota_is_taken_out_and_put_back(house: Switches) -> None:
-    agents = {"a": agent(EVERY), "long": agent(HOURLY, then="; sleep 4; exit 6")}
+    agents = {"a": agent(EVERY), "long": agent(HOURLY, then=f"{UNTIL_TOLD}; exit 6")}
     house.switch(agents)
     house.forget()
     house.machine.wait_for(lambda: house.fired("a"), 5)
@@ -408,6 +408,7 @@ def test_rota_is_taken_out_and_put_back(house: Switches) -> None:
     assert house.show("rota-long.service", "ActiveState") == "active"
     assert "/rota-medium.slice/" in house.show("rota-long.service", "ControlGroup")
     assert house.show("rotad.service", "ActiveState") == "inactive"
+    house.machine.run(f"touch {TOLD}")
     house.machine.wait_for("! systemctl is-active --quiet rota-long.service", 8)
     done = house.switch(agents)
     house.fires_first_when_due(done, "a", EVERY)
