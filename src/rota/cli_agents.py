@@ -28,8 +28,8 @@ from rota.systemd import Systemd, connect
 Table = Mapping[str, Any]
 
 _RUN_ID = re.compile(r"[0-9a-f]{1,32}")
-_LATE_LINES = 4
-"""How often the journal is looked at, every 50 ms, after a run is over."""
+_LATE_LINES, _LATE_AFTER_SOME = 20, 4
+"""How often the journal is looked at, every 50 ms, after a run is over; and if it has had some output."""
 _TIMED_OUT = 124
 """Exit code of `rota run --wait` for a run that timed out, as timeout(1) has it."""
 
@@ -301,8 +301,12 @@ async def _stream(rotad: Client, run: str, *, quiet: bool) -> dict[str, Any]:
     if not lines.readable() and not quiet:
         output.talk("Its output is not shown: only root and the group systemd-journal may read the journal.")
 
+    shown = 0
+
     def show_new() -> None:
+        nonlocal shown
         for text in lines.new():
+            shown += 1
             if not quiet:
                 output.line(text)
         sys.stdout.flush()
@@ -313,7 +317,9 @@ async def _stream(rotad: Client, run: str, *, quiet: bool) -> dict[str, Any]:
         known = await _known(rotad, run)
         if known["state"] in OVER and known.get("archived"):
             # journald takes in what programs write after what it is told directly.
-            for _ in range(_LATE_LINES):
+            for looked in range(0 if quiet else _LATE_LINES):
+                if shown and looked >= _LATE_AFTER_SOME:
+                    break
                 await asyncio.sleep(0.05)
                 show_new()
             return dict(known)
