@@ -132,7 +132,7 @@
               name = "rota-demo";
               runtimeInputs = [ pkgs.coreutils ];
               text = ''
-                directory=$(mktemp --directory --tmpdir rota-demo.XXXXXXXXXX)
+                directory=$(mktemp --directory)
                 trap 'rm --recursive --force "$directory"' EXIT
                 TMPDIR=$directory NIX_DISK_IMAGE=$directory/disk.qcow2 \
                   ${lib.getExe system.config.system.build.vm} "$@"
