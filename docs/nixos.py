@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 _HEAD = """\
-<!-- Made by docs/generate.py from nix/; do not edit. -->
+<!-- Made by `make docs` from nix/; do not edit. -->
 
 # NixOS options
 

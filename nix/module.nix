@@ -224,9 +224,11 @@ in
           rm --force ${nextSystem}
         fi
       '';
-      # Only while a switch holds its lock: not at shutdown, nor when one was refused and left its word.
+      # Only while a switch holds its lock: not at shutdown, nor when one was refused and left its word. And
+      # only before it activates the new system: what comes after is the script's.
       preStop = ''
-        if [ -e ${nextSystem} ] && ! flock --shared --nonblock ${switchLock} true; then
+        if [ -e ${nextSystem} ] && [ ! ${nextSystem} -ef /run/current-system ] &&
+          ! flock --shared --nonblock ${switchLock} true; then
           rota rearm --replaced-by ${nextSystem}/etc/systemd/system
         fi
       '';

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rota import __version__
 from rota.errors import DeclarationError, Exit, RotaError
-from rota.names import CONFIG_DIR
+from rota.names import CONFIG_DIR, SYSTEM_UNIT_DIR
 
 _EPILOG = "Exit codes: 0 done, 1 it failed, 2 wrong usage or bad declaration, 3 no such agent or run, \
 4 rotad or systemd out of reach, 5 not authorised. rota(1) has the rest."
@@ -125,6 +125,7 @@ def _declaring(
         help="first step: directory with the units that are about to be installed; without it, second step",
     )
     unit_dir(rearm)
+    rearm.set_defaults(run=_agents("rearm"))  # the one that reads no declarations
 
 
 def _asking(
@@ -185,17 +186,20 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _default_config(user: bool) -> Path:
+def _default_directory(user: bool, system: str, own: str) -> Path:
+    """Return a directory of the system's, or of one's own below ~/.config."""
     if not user:
-        return Path(CONFIG_DIR)
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "rota"
+        return Path(system)
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / own
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run rota; return its exit code."""
     arguments = parser().parse_args(argv)
     if arguments.config is None:
-        arguments.config = _default_config(arguments.user)
+        arguments.config = _default_directory(arguments.user, CONFIG_DIR, "rota")
+    if getattr(arguments, "unit_dir", ...) is None:
+        arguments.unit_dir = _default_directory(arguments.user, SYSTEM_UNIT_DIR, "systemd/user")
     try:
         code = int(arguments.run(arguments))
         sys.stdout.flush()

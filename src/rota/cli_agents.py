@@ -1,4 +1,4 @@
-"""Verbs about agents and their runs: list, show, run, stop, pause, resume, runs, logs."""
+"""Verbs that ask rotad or systemd: list, show, run, stop, pause, resume, runs, logs, rearm."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Coroutine, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -433,7 +434,22 @@ def logs(arguments: argparse.Namespace) -> int:
         raise RotaError("journalctl is not installed", exit_code=Exit.UNREACHABLE) from None
 
 
+def rearm(arguments: argparse.Namespace) -> int:
+    """Let timers that something else has installed start afresh."""
+    from rota import rearm as rearming  # noqa: PLC0415  (only for this verb)
+
+    done = rearming.rearm(arguments.unit_dir, arguments.replaced_by, user=arguments.user)
+    if arguments.json:
+        output.emit_json(asdict(done))
+        return int(Exit.OK)
+    for name in done.afresh:
+        output.line(f"{name} counts from now.")
+    output.not_started(done.at_next_boot, done.remembered)
+    return int(Exit.OK)
+
+
 VERBS = {
+    "rearm": rearm,
     "list": list_,
     "show": show,
     "run": run,

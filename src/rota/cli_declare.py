@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
 import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +20,6 @@ _MANY_TIMERS = 1000
 
 def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _unit_dir(arguments: argparse.Namespace) -> Path:
-    if arguments.unit_dir is not None:
-        return Path(arguments.unit_dir)
-    if arguments.user:
-        return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "systemd/user"
-    return Path(names.SYSTEM_UNIT_DIR)
 
 
 def _warn(problems: Iterable[Problem]) -> None:
@@ -143,7 +133,7 @@ def generate_(arguments: argparse.Namespace) -> int:
 def _planned(arguments: argparse.Namespace) -> tuple[Loaded, Plan]:
     loaded = generate.checked(arguments.config, user=arguments.user)
     files = generate.build(loaded, generate.context(user=arguments.user))
-    plan = generate.compare(files, _unit_dir(arguments))
+    plan = generate.compare(files, arguments.unit_dir)
     _judged(loaded, generate.verify(loaded, files, (*plan.added, *plan.changed)))
     timers = sum(name.endswith(".timer") for name in files)
     if timers > _MANY_TIMERS:
@@ -208,7 +198,7 @@ def plan(arguments: argparse.Namespace) -> int:
     for name in [name for name in everything if name not in shared] or everything:
         _diff(found, name)
     for name in found.foreign:
-        output.talk(f"{_unit_dir(arguments) / name} exists and is not rota's: apply will refuse.", "red")
+        output.talk(f"{arguments.unit_dir / name} exists and is not rota's: apply will refuse.", "red")
     output.line(_sentence(summary, found), "bold")
     return int(Exit.OK)
 
@@ -217,7 +207,7 @@ def apply(arguments: argparse.Namespace) -> int:
     """Install the units, let systemd reload, start the timers."""
     from rota import apply as installer  # noqa: PLC0415  (D-Bus only for this verb)
 
-    directory = _unit_dir(arguments)
+    directory = arguments.unit_dir
     with installer.alone(directory):
         loaded, found = _planned(arguments)
         done = installer.apply(found, directory, user=arguments.user)
@@ -235,33 +225,12 @@ def apply(arguments: argparse.Namespace) -> int:
     for verb, sign, style in (("add", "+", "green"), ("change", "~", "yellow"), ("remove", "-", "red")):
         for name in summary[verb]:
             output.line(f"{sign} {name}", style)
-    _not_started(done.at_next_boot, done.remembered)
+    output.not_started(done.at_next_boot, done.remembered)
     past = {"add": "added", "change": "changed", "remove": "removed"}
     parts = [f"{len(names_)} {past[verb]}" for verb, names_ in summary.items() if names_]
     output.line(
         f"{', '.join(parts) or 'Nothing changed'}; {_plural(len(loaded.declarations), 'agent')} in all."
     )
-    return int(Exit.OK)
-
-
-def _not_started(at_next_boot: Iterable[str], remembered: Iterable[str]) -> None:
-    for name in at_next_boot:
-        output.line(f"{name} starts at the next boot.")
-    for name in remembered:
-        output.talk(f"warning: {name} may start at once: other units refer to it.", "yellow")
-
-
-def rearm(arguments: argparse.Namespace) -> int:
-    """Let timers that something else has installed start afresh."""
-    from rota import rearm as rearming  # noqa: PLC0415  (D-Bus only for this verb)
-
-    done = rearming.rearm(_unit_dir(arguments), arguments.replaced_by, user=arguments.user)
-    if arguments.json:
-        output.emit_json(asdict(done))
-        return int(Exit.OK)
-    for name in done.afresh:
-        output.line(f"{name} counts from now.")
-    _not_started(done.at_next_boot, done.remembered)
     return int(Exit.OK)
 
 
@@ -271,5 +240,4 @@ VERBS = {
     "generate": generate_,
     "plan": plan,
     "apply": apply,
-    "rearm": rearm,
 }

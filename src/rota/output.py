@@ -145,6 +145,14 @@ def talk(text: str, style: str = "") -> None:
     line(text, style, sys.stderr)
 
 
+def not_started(at_next_boot: Iterable[str], remembered: Iterable[str]) -> None:
+    """Say which agents' timers wait for a boot, and which may elapse although they should count anew."""
+    for name in at_next_boot:
+        line(f"{name} starts at the next boot.")
+    for name in remembered:
+        talk(f"warning: {name} may start at once: other units refer to it.", "yellow")
+
+
 def _widths(natural: Sequence[int], room: int, flexible: Sequence[int]) -> list[int]:
     """Return widths that fit: the widest flexible column gives way first, then the widest of all."""
     widths = list(natural)
