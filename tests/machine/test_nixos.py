@@ -181,7 +181,7 @@ SAME: dict[str, tuple[Agent, Agent]] = {
     "steady": (agent({"every": "3s"}), agent({"every": "3s"})),
     "described": (agent(DAILY), agent(DAILY, description="other words")),
     "sandboxed": (agent(DAILY), agent(DAILY, timeout="3min", resources={"memory": "70M"})),
-    "sleeper": (agent(HOURLY, then="; sleep 10; exit 7"), agent(HOURLY, then="; exit 8", priority="high")),
+    "sleeper": (agent(HOURLY, then=f"{UNTIL_TOLD}; exit 7"), agent(HOURLY, then="; exit 8", priority="high")),
 }
 LOOKS = {
     name: "systemctl show -p ActiveEnterTimestampMonotonic -p NextElapseUSecRealtime "
@@ -223,6 +223,7 @@ def edit(house: Switches, module: Module, wait: float) -> Edited:
     before = {name: house.machine.run(look).stdout for name, look in LOOKS.items()}
     done = house.switch({name: after for name, (_, after) in both.items()}, module)
     after = {name: house.machine.run(look).stdout for name, look in LOOKS.items()}
+    house.machine.run(f"touch {TOLD}")
     due = {
         name: house.first_due(done, name, schedule)
         for name, (_, agent) in EDITS.items()
