@@ -80,6 +80,16 @@ def _declarations() -> list[Block]:
         Section("rota.toml", [tables.keys(model.Settings)]),
         Section("[runners.NAME]", [tables.keys(model.Runner)]),
         Section(
+            "[retention]",
+            [
+                Text(
+                    "How long rotad remembers; the journal keeps what it keeps. The last run of each agent is"
+                    " kept always, and so is everything of agents of critical priority."
+                ),
+                tables.keys(model.Retention),
+            ],
+        ),
+        Section(
             "Not available in this version",
             [Text("These keys belong to the schema, and `rota check` refuses them by name."), later],
         ),
@@ -161,7 +171,7 @@ def dbus() -> str:
                         Text(
                             "StartAgent returns when the agent has been started, StopAgent when its run is"
                             " over."
-                            f" ListRuns returns {bus.MAX_RUNS} runs at most."
+                            f" ListRuns returns {bus.MAX_RUNS} runs at most, Events {bus.MAX_EVENTS} events."
                         ),
                     ],
                 ),
@@ -174,6 +184,13 @@ def dbus() -> str:
                             f" as sd_bus_path_encode(3) does: weekly-audit is at `{path}`."
                         ),
                         tables.methods(AGENT_INTERFACE, words.READING),
+                    ],
+                ),
+                Section(
+                    "Which runs",
+                    [
+                        Text("ListRuns and Stats take a table; what is not in it does not matter."),
+                        tables.filters(words.FILTERS),
                     ],
                 ),
                 Section("Properties", [tables.properties(words.PROPERTIES)]),
@@ -205,12 +222,28 @@ def dbus() -> str:
                     ],
                 ),
                 Section(
+                    "An event",
+                    [
+                        Text(
+                            "Who wants all of them and was away: subscribe to EventsRecorded, call Events"
+                            " with the last number seen (0 at first) until it returns none, and from then on"
+                            " whenever a signal names a higher number. If `store` is another one than before,"
+                            " the store was lost and numbers began anew, at 1; if `first` is higher than the"
+                            " number asked for, those in between are no longer kept."
+                        ),
+                        words.EVENT_FIELDS,
+                        Text(f"Version {bus.EVENT_VERSION} has these kinds:"),
+                        words.EVENT_KINDS,
+                    ],
+                ),
+                Section("What runs come to", [words.STATS_FIELDS]),
+                Section(
                     "Examples",
                     [
                         Text("The last five runs of weekly-audit:"),
                         Code(
                             f"busctl --json=pretty call {BUS_NAME} {MANAGER_PATH} {MANAGER_INTERFACE}"
-                            " ListRuns su weekly-audit 5",
+                            " ListRuns a{sv}u 1 agent as 1 weekly-audit 5",
                             "sh",
                         ),
                         Text("Start it, and watch its run:"),

@@ -336,6 +336,12 @@ def methods(interface: str, reading: set[str]) -> Table:
     return Table(("Method", "What it does", "in", "out", "who may call it"), rows)
 
 
+def filters(words: Mapping[str, str]) -> Table:
+    """Return what ListRuns and Stats are asked by."""
+    rows = [(f"`{name}`", words[name], f"`{kind}`") for name, kind in bus.FILTERS.items()]
+    return Table(("Key", "Runs", "type"), rows)
+
+
 def signals(words: Mapping[str, str]) -> Table:
     """Return the signals of the manager."""
     found = bus.SIGNALS[MANAGER_INTERFACE]

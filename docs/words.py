@@ -45,7 +45,13 @@ NOTES = {
     " holds without rotad and across reboots; a slot that falls into it is recorded as skipped."
     " Needs authorisation.",
     "resume": "Slots that were skipped are not made up for. Needs authorisation.",
-    "runs": "At most 10000.",
+    "runs": "Filters of one kind widen, of several narrow: `--state failed --state killed --tag backup`.",
+    "events": "What a run went through, each step with a number; numbers have no gaps and never change."
+    " Who was away reads from the last number it has seen, `--since 1234`, and goes on with `--follow`."
+    " With --json, an event a line. How long they are kept, `[retention]` in rota.toml says.",
+    "stats": "Beyond two days back, whole days of UTC, and percentiles to within 9 %. FAILED is what failed,"
+    " was killed, timed out, or is unknown.",
+    "export": "All fields of all runs that are kept, or of those that the filters leave.",
     "logs": "Hands over to `journalctl`: what may be read is what the journal lets you read. Root and"
     " members of the"
     " group `systemd-journal` may read everything.",
@@ -110,7 +116,63 @@ VALUES = Table(
         ("absolute path", "Begins with /, without `..`.", '`"/srv/repo"`'),
     ),
 )
-READING = {"ListAgents", "GetAgent", "ListRuns", "GetRun", "Describe"}
+READING = {"ListAgents", "GetAgent", "ListRuns", "GetRun", "Describe", "Stats", "Events", "SeqAt"}
+FILTERS = {
+    "agent": "Of any of these agents.",
+    "tag": "Of agents with any of these tags, as they are declared now.",
+    "state": "In any of these states.",
+    "trigger": "Started by any of these.",
+    "since": "Begun then or later, microseconds since 1970.",
+    "until": "Begun before then.",
+    "before": "Recorded before the run of this id: to go on where the last reply ended.",
+}
+EVENT_FIELDS = Table(
+    ("Field", "What it says", "type"),
+    (
+        ("`version`", "Of these fields: it is raised when one changes its meaning or goes.", "`x`"),
+        ("`seq`", "Its number. The next event has the next one.", "`x`"),
+        ("`at`", "When, microseconds since 1970 (UTC).", "`x`"),
+        ("`agent`", "Whose run.", "`s`"),
+        ("`run`", "The run's id.", "`s`"),
+        ("`kind`", "What happened, see below.", "`s`"),
+        ("`data`", "What is particular to the kind.", "`a{sv}`"),
+    ),
+)
+EVENT_KINDS = Table(
+    ("Kind", "What happened", "data"),
+    (
+        ("`activated`", "systemd began to start it.", "boot, cursor: of the journal entry"),
+        ("`running`", "Its program was started.", ""),
+        (
+            "`exited`",
+            "Its main process ended otherwise than with status 0.",
+            "code, status, status_name, command",
+        ),
+        ("`failed`", "It failed.", "result: systemd's word"),
+        ("`deactivated`", "It ended.", ""),
+        ("`skipped`", "Nothing was run.", "reason, boot, cursor"),
+        ("`not-started`", "It could not be started.", "result, boot, cursor"),
+        ("`stopping`, `stopped`", "It is being stopped; it is.", ""),
+        ("`restart-scheduled`", "systemd will start it again.", ""),
+        ("`resources`", "What it used, as systemd logs it.", "cpu_usec, memory_peak"),
+        ("`triggered`", "Who or what started it.", "trigger, by"),
+        ("`stop-requested`", "Somebody had rota stop it.", "by"),
+        ("`archived`", "It is filed.", "result, code, status, cpu_usec, memory_peak, io_read, io_write"),
+        ("`lost`", "Nothing says how it ended.", "reason"),
+    ),
+)
+STATS_FIELDS = Table(
+    ("Field", "What it says", "type"),
+    (
+        ("`agent`", "Whose runs.", "`s`"),
+        ("`runs`", "How many were started.", "`x`"),
+        ("a state", "How many ended so; left out where none did.", "`x`"),
+        ("`p50`, `p95`", "How long half of them, 19 of 20, took at most, in microseconds.", "`x`"),
+        ("`cpu_usec`", "Processor time of all, in microseconds.", "`x`"),
+        ("`memory_peak`", "Most memory one had, in bytes.", "`x`"),
+        ("`last_success`", "When the last that succeeded ended.", "`x`"),
+    ),
+)
 AGENT_FIELDS = Table(
     ("Field", "What it says", "type"),
     (
@@ -153,6 +215,7 @@ STATES = Table(
 )
 SIGNALS = {
     "RunChanged": "A run began, went on or ended, or its resources were filed; details as from GetRun.",
+    "EventsRecorded": "Something was recorded; the same as from Events, in the same order.",
     "AgentsChanged": "systemd read its unit files anew: agents may have come, gone or changed.",
 }
 PROPERTIES = {"Version": "rotad's version.", "Name": "The agent's name."}

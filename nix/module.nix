@@ -59,11 +59,33 @@ in
     settings = mkOption {
       type = types.submodule {
         freeformType = json.type;
-        options.bundled = mkOption {
-          type = types.listOf rotaTypes.agentName;
-          default = [ ];
-          example = [ "disk-report" ];
-          description = "Agents that come with rota and are to be enabled; change their keys in {option}`services.rota.agents`.";
+        options = {
+          bundled = mkOption {
+            type = types.listOf rotaTypes.agentName;
+            default = [ ];
+            example = [ "disk-report" ];
+            description = "Agents that come with rota and are to be enabled; change their keys in {option}`services.rota.agents`.";
+          };
+          retention = {
+            detail = mkOption {
+              type = rotaTypes.duration;
+              default = "30d";
+              example = "90d";
+              description = "Runs and events are kept so long.";
+            };
+            runs = mkOption {
+              type = types.ints.positive;
+              default = 10000;
+              example = 1000;
+              description = "Of each agent, no more runs than this.";
+            };
+            totals = mkOption {
+              type = rotaTypes.duration;
+              default = "365d";
+              example = "3y";
+              description = "What the runs of a day came to is kept so long.";
+            };
+          };
         };
       };
       default = { };

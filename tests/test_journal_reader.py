@@ -125,24 +125,28 @@ def test_the_recorder_on_a_journal(tmp_path: Path) -> None:
         """
 def rows(store):
     return sorted([run.agent, run.state, run.reason, run.status, run.signal, run.started, run.trigger,
-                   run.stopped_by, run.cpu_usec, run.archived] for run in store.runs(None, 100))
+                   run.stopped_by, run.cpu_usec, run.archived] for run in store.runs(limit=100))
 
-changed = []
+changed, events = [], []
+
+def recording(name, hears=changed.append):
+    return Recorder(files / name, changed=hears, recorded=events.extend, user=False)
+
 try:
-    Recorder(files / "none.db", changed.append, user=False)
+    recording("none.db")
     absent = ""
 except RotaError as error:
     absent = error.message
 put(0); put(1)
-whole = Recorder(files / "whole.db", changed.append, user=False)
+whole = recording("whole.db")
 asyncio.run(whole.drain())
 (house / "runs-1.journal").unlink()
 for part in (0, 1, 1):
     put(part)
-    recorder = Recorder(files / "parts.db", lambda run: None, user=False)
+    recorder = recording("parts.db", [].append)
     asyncio.run(recorder.drain())
     recorder.store.close()
-parts = Recorder(files / "parts.db", lambda run: None, user=False)
+parts = recording("parts.db", [].append)
 json.dump({"absent": absent, "whole": rows(whole.store), "parts": rows(parts.store),
            "changed": sorted({run.agent for run in changed})}, sys.stdout)
 """,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rota.events import Event, Run, fold
-from rota.store import Store, open_store
+from rota.store import Appended, Query, Store, open_store
 from tests.store_kit import START, forked, life, run_id, written
 
 
@@ -34,7 +34,7 @@ def test_a_new_store_is_empty(path: Path) -> None:
 
 
 def test_events_runs_and_cursor_are_there_after_opening_again(path: Path, store: Store) -> None:
-    changed = store.append([*life(1), *life(2, agent="b")], "c1")
+    changed = store.append([*life(1), *life(2, agent="b")], "c1").runs
     assert [(run.id, run.state) for run in changed] == [(run_id(1), "succeeded"), (run_id(2), "succeeded")]
     store.close()
     again, damage = open_store(path)
@@ -60,7 +60,7 @@ def test_every_field_comes_back_as_it_was(store: Store) -> None:
     run: Run | None = None
     for event in found:
         run = fold(run, event)
-        assert store.append([event], "c") == [run] == [store.get(run_id(1))]
+        assert store.append([event], "c").runs == [run] == [store.get(run_id(1))]
     assert run is not None
     assert replace(run, archived=False) != run
 
@@ -86,7 +86,7 @@ def test_a_batch_that_cannot_be_written_leaves_nothing(path: Path, store: Store)
 
 
 def test_no_events_still_move_the_cursor(store: Store) -> None:
-    assert store.append([], "c1") == []
+    assert store.append([], "c1") == Appended([], [])
     assert store.cursor() == "c1"
 
 
@@ -95,9 +95,9 @@ def test_newest_first_of_all_or_of_one_agent(store: Store) -> None:
         store.append(life(number, agent="even" if number % 2 == 0 else "odd"), "c")
     # In the journal's order, whatever the clock said: a change of an old run does not make it new.
     assert [run.id for run in store.runs()] == [run_id(number) for number in (2, 4, 1, 3)]
-    assert [run.id for run in store.runs("odd")] == [run_id(number) for number in (1, 3)]
-    assert [run.id for run in store.runs(None, 1)] == [run_id(2)]
-    assert store.runs("none") == []
+    assert [run.id for run in store.runs(Query(("odd",)))] == [run_id(number) for number in (1, 3)]
+    assert [run.id for run in store.runs(limit=1)] == [run_id(2)]
+    assert store.runs(Query(("none",))) == []
     store.append([*life(9, at=START), *life(8, at=START)], "c")
     store.append(life(3, agent="odd"), "c")
     assert [run.id for run in store.runs()] == [run_id(number) for number in (8, 9, 2, 4, 1, 3)]
@@ -158,7 +158,7 @@ def test_kill_at_any_moment_loses_and_doubles_nothing(path: Path) -> None:
         last = int(store.cursor() or -1)
         expected = [event for number in range(last + 1) for event in life(number)]
         assert written(path) == [(event.run, event.kind, event.at) for event in expected]
-        runs = store.runs(None, 10**6)
+        runs = store.runs(limit=10**6)
         assert [(run.id, run.state) for run in reversed(runs)] == [
             (run_id(number), "succeeded") for number in range(last + 1)
         ]

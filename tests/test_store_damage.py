@@ -189,7 +189,7 @@ def test_random_damage_never_ends_in_a_traceback(path: Path, tmp_path: Path) -> 
         try:
             store = Store(target)
             store.cursor()
-            store.runs(None, 1000)
+            store.runs(limit=1000)
             store.find("0", 1000)
             store.append(life(1000), "c")
             store.close()
@@ -243,9 +243,9 @@ def test_full_and_going_on_when_there_is_room(path: Path) -> None:
                 continue
             raise AssertionError
         assert store.cursor() == str(done)
-        assert len(store.runs(None, 1000)) == done + 1
+        assert len(store.runs(limit=1000)) == done + 1
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-        assert len(store.append(life(done + 1), str(done + 1))) == 1
+        assert len(store.append(life(done + 1), str(done + 1)).runs) == 1
         assert store.cursor() == str(done + 1)
 
     assert os.waitpid(forked(work), 0)[1] == 0
@@ -300,16 +300,16 @@ store, _ = open_store(place / "rota.db")
 store.append(life(0), "0")
 (place / "filler").write_bytes(bytes(700_000))
 done = 0
-while (result := attempt(store.append, life(done + 1), str(done + 1)))[0] == "list":
+while (result := attempt(store.append, life(done + 1), str(done + 1)))[0] == "Appended":
     done += 1
 told = {"result": result, "again": attempt(store.append, life(done + 1), "x"), "done": done,
-        "cursor": store.cursor(), "runs": len(store.runs(None, 1000)),
+        "cursor": store.cursor(), "runs": len(store.runs(limit=1000)),
         "other": attempt(open_store, place / "b.db")}
 (place / "filler").unlink()
 store.append(life(done + 1), str(done + 1))
 store.close()
 store, damage = open_store(place / "rota.db")
-told |= {"after": store.cursor(), "runs after": len(store.runs(None, 1000)), "damage": damage}
+told |= {"after": store.cursor(), "runs after": len(store.runs(limit=1000)), "damage": damage}
 json.dump(told, sys.stdout)
 """),
     )

@@ -21,12 +21,54 @@ from rota import __version__
 from rota.errors import Exit, RotaError
 from rota.events import Run
 from rota.names import AGENT_INTERFACE, AGENT_PATH, ERRORS, MANAGER_INTERFACE, MANAGER_PATH
+from rota.store import Recorded
 from rota.systemd import escape, unescape
 
 log = logging.getLogger("rotad")
 
 MAX_RUNS = 10_000
 """A reply lists no more runs than this, whatever was asked for."""
+
+
+MAX_EVENTS = 10_000
+"""Nor more events."""
+
+FILTERS: Mapping[str, str] = {
+    "agent": "as",
+    "tag": "as",
+    "state": "as",
+    "trigger": "as",
+    "since": "x",
+    "until": "x",
+    "before": "s",
+}
+"""What ListRuns and Stats take in their first argument, with types.
+
+Runs of any of these agents, or tags, in any of these states, by any of these triggers; begun since or
+until a moment (microseconds since 1970); recorded before another run.
+"""
+
+_IN_SIGNAL = 100
+
+EVENT_VERSION = 1
+"""Of what an event looks like to others: raised when a field changes its meaning or goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """What was recorded.
+
+    Attributes:
+        store: changes when numbers begin anew, because the store was lost.
+        first: number from which on no event is missing; earlier ones may have been forgotten.
+        last: number of the last event there is.
+        events: those that were asked for.
+    """
+
+    store: str
+    first: int
+    last: int
+    events: list[Recorded]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +112,20 @@ class Service(Protocol):
         """Let a paused agent be started again."""
         ...
 
-    def list_runs(self, agent: str, limit: int) -> list[Run]:
-        """Return the newest runs, of all agents for ""."""
+    def list_runs(self, wanted: Mapping[str, Any], limit: int) -> list[Run]:
+        """Return the newest of the runs that are wanted; see FILTERS."""
+        ...
+
+    def events(self, since: int, limit: int, agent: str | None) -> Events:
+        """Return what was recorded after number `since`."""
+        ...
+
+    def stats(self, wanted: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return what the runs of each agent come to."""
+        ...
+
+    def seq_at(self, at: int) -> int:
+        """Return the number after which events from a moment on (microseconds since 1970) are found."""
         ...
 
     def get_run(self, prefix: str) -> Run:
@@ -160,9 +214,55 @@ async def _resume(service: Service, caller: Caller, agent: str, body: list[Any])
     return []
 
 
+def _filter(given: Mapping[str, Variant]) -> dict[str, Any]:
+    """Return a filter's values, each of its type.
+
+    Raises:
+        RotaError: one is not.
+    """
+    for name, value in given.items():
+        wanted = FILTERS.get(name)
+        if wanted is not None and value.signature != wanted:
+            raise RotaError(f'{name} takes "{wanted}", not "{value.signature}"', exit_code=Exit.USAGE)
+    return {name: value.value for name, value in given.items()}
+
+
 async def _list_runs(service: Service, _: Caller, agent: str, body: list[Any]) -> list[Any]:
-    runs = service.list_runs(agent or body[0], min(body[-1], MAX_RUNS))
-    return [[vardict(run_table(run)) for run in runs]]
+    wanted = _filter(body[0])
+    if agent:
+        wanted["agent"] = [agent]
+    return [[vardict(run_table(run)) for run in service.list_runs(wanted, min(body[1], MAX_RUNS))]]
+
+
+def event_table(recorded: Recorded) -> dict[str, Any]:
+    """Return an event as others see it."""
+    event = recorded.event
+    return {
+        "version": EVENT_VERSION,
+        "seq": recorded.seq,
+        "at": event.at,
+        "agent": event.agent,
+        "run": event.run,
+        "kind": event.kind,
+        "data": {key: value for key, value in event.data.items() if value is not None},
+    }
+
+
+async def _events(service: Service, _: Caller, agent: str, body: list[Any]) -> list[Any]:
+    found = service.events(min(body[0], _LARGEST), min(body[1], MAX_EVENTS), agent or None)
+    events = [vardict(event_table(recorded)) for recorded in found.events]
+    return [found.store, found.first, found.last, events]
+
+
+async def _stats(service: Service, _: Caller, agent: str, body: list[Any]) -> list[Any]:
+    wanted = _filter(body[0])
+    if agent:
+        wanted["agent"] = [agent]
+    return [[vardict(table) for table in service.stats(wanted)]]
+
+
+async def _seq_at(service: Service, _: Caller, __: str, body: list[Any]) -> list[Any]:
+    return [service.seq_at(body[0])]
 
 
 async def _get_run(service: Service, _: Caller, __: str, body: list[Any]) -> list[Any]:
@@ -173,6 +273,10 @@ _AGENT = (("agent", "s"),)
 _TABLE = "a{sv}"
 _LIMIT = (("limit", "u"),)
 _WHY = (("why", "s"),)
+_FILTER = (("filter", _TABLE),)
+_SINCE = (("since", "t"),)
+_FOUND = (("store", "s"), ("first", "t"), ("last", "t"), ("events", "aa{sv}"))
+_LARGEST = 2**63 - 1
 
 INTERFACES: Mapping[str, Mapping[str, Method]] = {
     MANAGER_INTERFACE: {
@@ -184,10 +288,18 @@ INTERFACES: Mapping[str, Mapping[str, Method]] = {
         "StopAgent": Method(_AGENT, (), "Stops the run that is under way; returns when it is over.", _stop),
         "PauseAgent": Method(_AGENT + _WHY, (), "Keeps an agent from starting.", _pause),
         "ResumeAgent": Method(_AGENT, (), "Lets a paused agent start again.", _resume),
-        "ListRuns": Method(
-            _AGENT + _LIMIT, (("runs", "aa{sv}"),), 'Newest runs first; of all agents for "".', _list_runs
-        ),
+        "ListRuns": Method(_FILTER + _LIMIT, (("runs", "aa{sv}"),), "Newest runs first.", _list_runs),
         "GetRun": Method((("run", "s"),), (("run", _TABLE),), "A run, by its id or how it begins.", _get_run),
+        "Stats": Method(
+            _FILTER, (("agents", "aa{sv}"),), "What the runs of each agent come to; of seven days.", _stats
+        ),
+        "Events": Method(_SINCE + _LIMIT, _FOUND, "What was recorded after number `since`.", _events),
+        "SeqAt": Method(
+            (("at", "x"),),
+            (("seq", "t"),),
+            "The number after which events from a moment on are found.",
+            _seq_at,
+        ),
     },
     AGENT_INTERFACE: {
         "Describe": Method((), (("agent", _TABLE),), "As Manager.GetAgent.", _get_agent),
@@ -195,12 +307,14 @@ INTERFACES: Mapping[str, Mapping[str, Method]] = {
         "Stop": Method((), (), "As Manager.StopAgent.", _stop),
         "Pause": Method(_WHY, (), "As Manager.PauseAgent.", _pause),
         "Resume": Method((), (), "As Manager.ResumeAgent.", _resume),
-        "ListRuns": Method(_LIMIT, (("runs", "aa{sv}"),), "As Manager.ListRuns.", _list_runs),
+        "ListRuns": Method(_FILTER + _LIMIT, (("runs", "aa{sv}"),), "As Manager.ListRuns.", _list_runs),
+        "Events": Method(_SINCE + _LIMIT, _FOUND, "As Manager.Events, of this agent only.", _events),
     },
 }
 SIGNALS: Mapping[str, Mapping[str, tuple[tuple[str, str], ...]]] = {
     MANAGER_INTERFACE: {
         "RunChanged": (("agent", "s"), ("run", "s"), ("state", "s"), ("details", _TABLE)),
+        "EventsRecorded": (("events", "aa{sv}"),),
         "AgentsChanged": (),
     },
 }
@@ -253,6 +367,12 @@ class Exported:
         """Emit RunChanged."""
         body = [run.agent, run.id, run.state, vardict(run_table(run))]
         self._emit("RunChanged", body)
+
+    def events_recorded(self, recorded: list[Recorded]) -> None:
+        """Emit EventsRecorded: few signals for many events."""
+        for start in range(0, len(recorded), _IN_SIGNAL):
+            tables = [vardict(event_table(one)) for one in recorded[start : start + _IN_SIGNAL]]
+            self._emit("EventsRecorded", [tables])
 
     def agents_changed(self) -> None:
         """Emit AgentsChanged: declarations came, went or changed."""

@@ -16,6 +16,8 @@ _EPILOG = "Exit codes: 0 done, 1 it failed, 2 wrong usage or bad declaration, 3 
 4 rotad or systemd out of reach, 5 not authorised. rota(1) has the rest."
 
 
+_STATES = ("succeeded", "failed", "timed-out", "killed", "skipped", "unknown")
+_TRIGGERS = ("timer", "boot", "person", "manual")
 _EITHER = "an agent, or a run's id or how it begins"
 
 
@@ -150,16 +152,68 @@ def _asking(
     pause = add("pause", "keep an agent from starting, whatever its schedule, until resumed", "the agent")
     pause.add_argument("--why", default="", metavar="TEXT", help="a reason, shown by show")
     add("resume", "let a paused agent start again", "the agent")
-    runs = add("runs", "list runs, newest first")
-    runs.add_argument("agent", metavar="NAME", nargs="?", default="", help="only of this agent")
-    runs.add_argument(
-        "-n", "--lines", type=_count, default=20, metavar="N", help="how many, at most 10000 (default: 20)"
-    )
     logs = add(
         "logs", "show what an agent or one run of it logged", "an agent, or a run's id or how it begins"
     )
     logs.add_argument("-f", "--follow", action="store_true", help="go on with what is logged from now on")
     logs.add_argument("-n", "--lines", type=_count, metavar="N", help="only the last N lines, at most 10000")
+
+
+def _history(verb: str) -> Callable[[argparse.Namespace], int]:
+    def run(arguments: argparse.Namespace) -> int:
+        from rota import cli_history  # noqa: PLC0415  (D-Bus only for verbs that ask rotad)
+
+        return int(cli_history.VERBS[verb](arguments))
+
+    return run
+
+
+def _remembering(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    def add(name: str, about: str) -> argparse.ArgumentParser:
+        parser = verbs.add_parser(
+            name, help=about, description=about[0].upper() + about[1:] + ".", parents=[common]
+        )
+        parser.set_defaults(run=_history(name))
+        parser.add_argument("agent", metavar="NAME", nargs="?", default="", help="only of this agent")
+        return parser
+
+    def filters(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--tag", action="append", metavar="TAG", help="only of agents with this tag")
+        parser.add_argument(
+            "--state", action="append", choices=_STATES, metavar="STATE", help=f"only {', '.join(_STATES)}"
+        )
+        parser.add_argument(
+            "--trigger", action="append", choices=_TRIGGERS, metavar="TRIGGER", help="only started by this"
+        )
+        when(parser, "only begun then or later")
+        parser.add_argument("--until", metavar="TIME", help="only begun before then")
+
+    def when(parser: argparse.ArgumentParser, about: str) -> None:
+        text = f"{about}: a span (2h, meaning ago), today, yesterday, a date, or date and time"
+        parser.add_argument("--since", metavar="TIME", help=text)
+
+    runs = add("runs", "list runs, newest first")
+    runs.add_argument(
+        "-n", "--lines", type=_count, default=20, metavar="N", help="how many, at most 10000 (default: 20)"
+    )
+    filters(runs)
+    events = add("events", "show what was recorded, oldest first")
+    events.add_argument(
+        "--since",
+        metavar="SEQ|TIME",
+        help="only after this number, or from then on: 2h (ago), today, a date, or date and time",
+    )
+    events.add_argument("-f", "--follow", action="store_true", help="go on with what is recorded from now on")
+    stats = add("stats", "show what runs come to: how many, how many failed, how long they took")
+    stats.add_argument("--tag", action="append", metavar="TAG", help="only of agents with this tag")
+    when(stats, "from then on (default: 7d)")
+    export = add("export", "write runs as JSON lines or CSV, newest first")
+    export.add_argument(
+        "--format", choices=("jsonl", "csv"), default="jsonl", help="what to write (default: jsonl)"
+    )
+    filters(export)
 
 
 def _count(text: str) -> int:
@@ -183,6 +237,7 @@ def parser() -> argparse.ArgumentParser:
     common = _common(defaults=False)
     _declaring(verbs, common)
     _asking(verbs, common)
+    _remembering(verbs, common)
     return top
 
 

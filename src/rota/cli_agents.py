@@ -1,4 +1,4 @@
-"""Verbs that ask rotad or systemd: list, show, run, stop, pause, resume, runs, logs, rearm."""
+"""Verbs about agents and one run: list, show, run, stop, pause, resume, logs, rearm."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rota import definitions, output, pauses
+from rota.cli_history import list_runs, runs_table
 from rota.client import Client, client
 from rota.errors import Exit, RotaError
 from rota.events import BAD, OVER
@@ -151,47 +152,6 @@ def list_(arguments: argparse.Namespace) -> int:
     return int(Exit.OK)
 
 
-def _run_row(run: Table, present: int, *, named: bool) -> list[Cell | list[Cell]]:
-    text, style = output.word(run["state"])
-    cpu, memory = output.usage(run)
-    row: list[Cell | list[Cell]] = [(run["id"][:8], "")]
-    if named:
-        row.append((run["agent"], "bold"))
-    start = run.get("started")
-    took = output.took(run) or (
-        output.seconds(present - start) if start and run["state"] not in OVER else "-"
-    )
-    return [
-        *row,
-        (output.date(start) if start else "-", ""),
-        (took, ""),
-        [(text, style), (f" {output.why(run)}".rstrip(), "")],
-        (output.trigger(run), ""),
-        (cpu, ""),
-        (memory, ""),
-    ]
-
-
-def _runs_table(runs: list[dict[str, Any]], *, named: bool) -> None:
-    headers = ["RUN", *(["AGENT"] if named else []), "STARTED", ">TOOK", "RESULT", "BY", ">CPU", ">MEM"]
-    present = output.now()
-    output.table(
-        headers, [_run_row(run, present, named=named) for run in runs], flexible=(1, 4) if named else (3,)
-    )
-
-
-def runs(arguments: argparse.Namespace) -> int:
-    """List runs, newest first."""
-    found = asyncio.run(_ask(arguments.user, "ListRuns", "su", arguments.agent, arguments.lines))
-    if arguments.json:
-        output.emit_json(found)
-    elif not found:
-        output.line(f"No runs of {arguments.agent} yet." if arguments.agent else "No runs yet.")
-    else:
-        _runs_table(found, named=not arguments.agent)
-    return int(Exit.OK)
-
-
 async def _agent_or_run(user: bool, name: str) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """Return the agent of that name, else the run whose id begins so."""
     async with client(user=user) as rotad:
@@ -263,7 +223,7 @@ def _show_agent(agent: Table, found: list[dict[str, Any]]) -> None:
         output.line(f"{'':14}{key} = {json.dumps(value, ensure_ascii=False)}")
     if found:
         output.line()
-        _runs_table(found, named=False)
+        runs_table(found, named=False)
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -276,7 +236,7 @@ def show(arguments: argparse.Namespace) -> int:
             _show_run(run)
         return int(Exit.OK)
     assert agent is not None  # noqa: S101  (one of the two, or an error was raised)
-    found = asyncio.run(_ask(arguments.user, "ListRuns", "su", agent["name"], 5))
+    found = asyncio.run(list_runs(arguments.user, {"agent": [agent["name"]]}, 5))
     if arguments.json:
         output.emit_json({**agent, "declaration": json.loads(agent["declaration"]), "runs": found})
     else:
@@ -398,7 +358,7 @@ def resume(arguments: argparse.Namespace) -> int:
 
 async def _has_runs(arguments: argparse.Namespace) -> bool:
     try:
-        return bool(await _ask(arguments.user, "ListRuns", "su", arguments.agent, 1))
+        return bool(await list_runs(arguments.user, {"agent": [arguments.agent]}, 1))
     except RotaError:
         return False
 
@@ -456,6 +416,5 @@ VERBS = {
     "stop": stop,
     "pause": pause,
     "resume": resume,
-    "runs": runs,
     "logs": logs,
 }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 from dbus_next.aio.message_bus import MessageBus
 from dbus_next.constants import MessageFlag, MessageType
 from dbus_next.message import Message
+from dbus_next.signature import Variant
 
 from rota.errors import Exit, RotaError
 from rota.names import BUS_NAME, ERRORS, MANAGER_INTERFACE, MANAGER_PATH
@@ -25,9 +26,17 @@ class Client:
     def __init__(self, bus: MessageBus) -> None:
         self.bus = bus
         self._states: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        self._events: asyncio.Queue[int] = asyncio.Queue()
 
     async def call(self, member: str, signature: str = "", *body: Any, activate: bool = True) -> Any:
-        """Call a method of the manager and return its one value, None if it has none.
+        """Call a method of the manager and return its one value, None if it has none; see `call_all`."""
+        found = await self.call_all(member, signature, *body, activate=activate)
+        return found[0] if found else None
+
+    async def call_all(
+        self, member: str, signature: str = "", *body: Any, activate: bool = True
+    ) -> list[Any]:
+        """Call a method of the manager and return its values.
 
         Args:
             member: method of org.rota1.Manager.
@@ -61,17 +70,38 @@ class Client:
                 ) from None
             message_, _, hint = error.message.partition("\n")
             raise RotaError(message_, hint, exit_code=code) from None
-        return plain(found[0]) if found else None
+        return [plain(value) for value in found]
+
+    async def ask_runs(self, member: str, wanted: Mapping[str, Any], *more: int) -> list[dict[str, Any]]:
+        """Call ListRuns or Stats for the runs that are wanted: see bus.FILTERS."""
+        kinds = {list: "as", int: "x", str: "s"}
+        query = {name: Variant(kinds[type(value)], value) for name, value in wanted.items()}
+        return list(await self.call(member, "a{sv}" + "u" * len(more), query, *more))
 
     async def follow_runs(self) -> None:
         """Begin to collect RunChanged signals for `changed`."""
-        rule = f"type='signal',interface='{MANAGER_INTERFACE}',member='RunChanged',path='{MANAGER_PATH}'"
+        await self._follow("RunChanged")
+
+    async def follow_events(self) -> None:
+        """Begin to collect EventsRecorded signals for `recorded`."""
+        await self._follow("EventsRecorded")
+
+    async def _follow(self, member: str) -> None:
+        rule = f"type='signal',interface='{MANAGER_INTERFACE}',member='{member}',path='{MANAGER_PATH}'"
         self.bus.add_message_handler(self._on_message)
         await ask_bus(self.bus, "AddMatch", rule)
 
     def _on_message(self, message: Message) -> None:
-        if message.message_type is MessageType.SIGNAL and message.member == "RunChanged":
+        if message.message_type is not MessageType.SIGNAL:
+            return
+        if message.member == "RunChanged":
             self._states.put_nowait((message.body[1], message.body[2]))
+        elif message.member == "EventsRecorded":
+            self._events.put_nowait(plain(message.body[0])[-1]["seq"])
+
+    async def recorded(self) -> int:
+        """Wait for events to be recorded; return the number of the last."""
+        return await self._events.get()
 
     async def changed(self, run: str, patience: float) -> bool:
         """Wait for a change of a run, but not longer than so many seconds; tell whether there was one."""

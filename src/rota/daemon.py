@@ -15,28 +15,50 @@ import pwd
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from systemd import daemon as sd
 
 from rota import __version__, definitions, pauses
-from rota.bus import Caller, Exported, run_table
+from rota.bus import FILTERS, Caller, Events, Exported, run_table
 from rota.errors import Exit, RotaError, nearest
-from rota.events import Run
+from rota.events import OVER, Run
 from rota.names import BUS_NAME, POLKIT_ACTION, service_of, timer_of
 from rota.observer import Observer
 from rota.polkit import authorised, uid_of
 from rota.recorder import Recorder
+from rota.store import Query, Recorded, Store
 from rota.systemd import Systemd, connect
+from rota.totals import DAY, Totals
 
 log = logging.getLogger("rotad")
 
-_DAY_USEC = 86_400_000_000
 _TREND = 10
 _ACTIVE = ("active", "activating", "deactivating", "reloading")
 _LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+
+
+_SETTLED, _HOUR = 10.0, 3600.0
+"""Seconds after a start, and between two times, until rotad forgets what is old."""
+_BREATH = 0.02
+"""Seconds between two transactions in which old runs are forgotten, for what else there is to do."""
+
+
+def stats_table(agent: str, totals: Totals) -> dict[str, Any]:
+    """Return what an agent's runs come to, as others see it."""
+    return {
+        "agent": agent,
+        "runs": totals.runs,
+        **{state: count for state, count in totals.states.items() if count},
+        "p50": totals.percentile(0.5),
+        "p95": totals.percentile(0.95),
+        "cpu_usec": totals.cpu_usec,
+        "memory_peak": totals.memory_peak or None,
+        "last_success": totals.last_success or None,
+    }
 
 
 class _JournalFormatter(logging.Formatter):
@@ -58,7 +80,14 @@ class Daemon:
         self._rescan = asyncio.Event()
         self._stop = asyncio.Event()
         self._exported: Exported | None = None
-        self._recorder = Recorder(state / "rota.db", self._run_changed, user=user)
+        self._retention = definitions.Retention()
+        self._recorder = Recorder(
+            state / "rota.db", changed=self._run_changed, recorded=self._events_recorded, user=user
+        )
+
+    def _events_recorded(self, events: list[Recorded]) -> None:
+        if self._exported is not None:
+            self._exported.events_recorded(events)
 
     def _run_changed(self, run: Run) -> None:
         if self._exported is not None:
@@ -94,6 +123,7 @@ class Daemon:
                 self._record(),
                 self._watch_declarations(),
                 self._watchdog(),
+                self._forget(),
                 self._bus_lost(),
                 self._stop.wait(),
             )
@@ -118,7 +148,7 @@ class Daemon:
 
     async def _record(self) -> None:
         await self._recorder.drain()
-        await self._observer.reconcile(time.time_ns() // 1000 - _DAY_USEC)
+        await self._observer.reconcile(time.time_ns() // 1000 - DAY)
         await self._recorder.drain()
         await self._recorder.forever()
 
@@ -134,6 +164,30 @@ class Daemon:
     async def _scan(self) -> None:
         self._agents = definitions.read(await self._systemd.unit_files("rota-*.service"))
         self._next.clear()
+        (path, *_) = [*await self._systemd.unit_files("rota.slice"), ""]
+        self._retention = definitions.read_retention(Path(path)) if path else definitions.Retention()
+
+    async def _forget(self) -> None:
+        """Forget what is too old, a little at a time, once an hour."""
+        pause = _SETTLED
+        while True:
+            await asyncio.sleep(pause)
+            pause = _HOUR
+            try:
+                await self.forget(time.time_ns() // 1000)
+            except RotaError as error:
+                log.warning("what is old was not forgotten: %s", error.message)
+
+    async def forget(self, now: int) -> int:
+        """Forget what is too old at a moment (microseconds since 1970); return how many runs and events."""
+        retention = self._retention
+        critical = [a.name for a in self._agents.values() if a.declaration.get("priority") == "critical"]
+        before, total = now - retention.detail, 0
+        while done := self._recorder.ask(lambda store: store.prune(before, retention.runs, critical)):
+            total += done
+            await asyncio.sleep(_BREATH)
+        self._recorder.ask(lambda store: store.forget_totals((now - retention.totals) // DAY))
+        return total
 
     async def _watchdog(self) -> None:
         """Tell systemd that the loop turns; and look into the journal, should a signal have got lost."""
@@ -173,7 +227,7 @@ class Daemon:
         return self._next[name]
 
     async def _describe(self, agent: definitions.Definition, states: dict[str, str]) -> dict[str, Any]:
-        runs = self._recorder.ask(lambda store: store.runs(agent.name, _TREND + 1))
+        runs = self._recorder.ask(lambda store: store.runs(Query((agent.name,)), _TREND + 1))
         over = [run for run in runs if run.over]
         pause = pauses.paused(self._state, agent.name)
         timer = states.get(timer_of(agent.name), "inactive")
@@ -184,7 +238,7 @@ class Daemon:
             "description": agent.description,
             "schedule": agent.schedule,
             "priority": agent.declaration.get("priority", "medium"),
-            "tags": list(agent.declaration.get("tags", [])),
+            "tags": agent.tags,
             "paused": pause is not None,
             "paused_by": (pause or {}).get("by"),
             "paused_at": (pause or {}).get("at"),
@@ -288,12 +342,70 @@ class Daemon:
             raise RotaError(f"{name} is not paused")
         log.info("%s resumed by %s", name, by)
 
-    def list_runs(self, agent: str, limit: int) -> list[Run]:
-        """Return the newest runs, of all agents for ""."""
-        runs = self._recorder.ask(lambda store: store.runs(agent or None, limit))
-        if agent and not runs:
-            self._definition(agent)
+    def _query(self, wanted: Mapping[str, Any]) -> Query:
+        """Return which runs are wanted.
+
+        Raises:
+            RotaError: a filter is none.
+        """
+        unknown = set(wanted) - set(FILTERS)
+        if unknown:
+            some = ", ".join(sorted(unknown))
+            raise RotaError(f"no such filter: {some}", f"There are {', '.join(FILTERS)}.", Exit.USAGE)
+        agents = wanted.get("agent")
+        if "tag" in wanted:
+            tagged = [a.name for a in self._agents.values() if set(wanted["tag"]) & set(a.tags)]
+            agents = [name for name in tagged if agents is None or name in agents]
+        return Query(
+            agents=None if agents is None else tuple(agents),
+            states=tuple(wanted.get("state", ())),
+            triggers=tuple(wanted.get("trigger", ())),
+            since=wanted.get("since"),
+            until=wanted.get("until"),
+            before=wanted.get("before"),
+        )
+
+    def list_runs(self, wanted: Mapping[str, Any], limit: int) -> list[Run]:
+        """Return the newest of the runs that are wanted; see `bus.FILTERS`."""
+        query = self._query(wanted)
+        runs = self._recorder.ask(lambda store: store.runs(query, limit))
+        for name in () if runs else wanted.get("agent", ()):
+            if not self._has_run(name):
+                self._definition(name)  # not even one that is gone
         return runs
+
+    def _has_run(self, name: str) -> bool:
+        return bool(self._recorder.ask(lambda store: store.runs(Query((name,)), 1)))
+
+    def stats(self, wanted: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return what the runs of each agent come to, of the last seven days unless `since` says otherwise.
+
+        Of more than two days, those are whole days of UTC.
+        """
+        now = time.time_ns() // 1000
+        query = self._query({"since": now - 7 * DAY, **wanted})
+        since = query.since or 0
+        whole_days = now - since > 2 * DAY and not (query.states or query.triggers or query.until)
+
+        def find(store: Store) -> dict[str, Totals]:
+            if whole_days:
+                return store.totals(since // DAY, query.agents)
+            return store.count(replace(query, states=query.states or tuple(sorted(OVER))))
+
+        return [stats_table(name, totals) for name, totals in sorted(self._recorder.ask(find).items())]
+
+    def events(self, since: int, limit: int, agent: str | None) -> Events:
+        """Return what was recorded after number `since`."""
+
+        def find(store: Store) -> Events:
+            first, last = store.bounds()
+            return Events(store.id(), first, last, store.events(since, limit, agent))
+
+        return self._recorder.ask(find)
+
+    def seq_at(self, at: int) -> int:
+        """Return the number after which events from a moment on (microseconds since 1970) are found."""
+        return self._recorder.ask(lambda store: store.seq_before(at))
 
     def get_run(self, prefix: str) -> Run:
         """Return the one run whose id begins so."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rota.names import MARKER, SECTION
-from rota.quantity import parse_duration
+from rota.quantity import USEC, parse_duration
 
 log = logging.getLogger("rotad")
 
@@ -34,6 +34,11 @@ class Definition:
     def description(self) -> str:
         """What it says of itself."""
         return str(self.declaration.get("description", ""))
+
+    @property
+    def tags(self) -> list[str]:
+        """Words it is grouped by."""
+        return list(self.declaration.get("tags", []))
 
     @property
     def scheduled(self) -> bool:
@@ -72,6 +77,34 @@ def parse(text: str, path: str = "") -> Definition | None:
         return None
     pairs = dict(line.split("=", 1) for line in section.split("\n") if "=" in line)
     return Definition(pairs["Agent"], pairs["Schedule"], json.loads(pairs["Declaration"]), path)
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long rotad remembers.
+
+    Attributes:
+        detail: runs and events, in microseconds.
+        runs: most runs of each agent.
+        totals: totals of days, in microseconds.
+    """
+
+    detail: int = 30 * 86_400 * USEC
+    runs: int = 10_000
+    totals: int = 365 * 86_400 * USEC
+
+
+def read_retention(path: Path) -> Retention:
+    """Return what the slice of all agents says rotad is to keep; the defaults where it says nothing."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        line = text.partition(f"\n[{SECTION}]\n")[2].partition("Settings=")[2].partition("\n")[0]
+        told = json.loads(line or "{}").get("retention", {})
+        spans = {name: parse_duration(told[name]) for name in ("detail", "totals") if name in told}
+        return replace(Retention(), **spans, **({"runs": int(told["runs"])} if "runs" in told else {}))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        log.warning("%s is not readable: %s", path, error)
+        return Retention()
 
 
 def read(paths: list[str]) -> dict[str, Definition]:

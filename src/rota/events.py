@@ -26,6 +26,8 @@ class Event:
             where systemd gave none because nothing was started.
         at: when, in microseconds since 1970 (UTC).
         data: what is particular to the kind.
+        monotonic: the same on the clock that nobody sets (CLOCK_MONOTONIC), in microseconds since boot;
+            None where the journal entry has none.
     """
 
     kind: str
@@ -33,6 +35,7 @@ class Event:
     run: str
     at: int
     data: Mapping[str, Any] = field(default_factory=dict)
+    monotonic: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class Run:
             (stopped, paused, condition).
         started: when systemd began to start it.
         ended: when it was over.
+        took: how long it took, in microseconds, by the clock that nobody sets; without time asleep.
         status: exit status of the main process; not known after a signal.
         status_name: systemd's name of the status, for its own (203 is EXEC).
         signal: name of the signal that ended the main process.
@@ -60,6 +64,7 @@ class Run:
         io_write: bytes written to disks.
         boot: boot id of the machine's boot it ran in.
         cursor: journal cursor of its first entry.
+        began: when systemd began to start it, in microseconds since boot.
         archived: whether resources and trigger are filed.
     """
 
@@ -69,6 +74,7 @@ class Run:
     reason: str | None = None
     started: int | None = None
     ended: int | None = None
+    took: int | None = None
     status: int | None = None
     status_name: str | None = None
     signal: str | None = None
@@ -82,6 +88,7 @@ class Run:
     io_write: int | None = None
     boot: str | None = None
     cursor: str | None = None
+    began: int | None = None
     archived: bool = False
 
     @property
@@ -124,7 +131,17 @@ def _end(run: Run, event: Event, state: str, reason: str | None) -> Run:
         state, reason = "killed", "stopped"
     # A start that was refused has nothing to file.
     archived = run.archived or state == "skipped"
-    return replace(run, state=state, reason=reason, ended=run.ended or event.at, archived=archived)
+    return replace(_ended(run, event), state=state, reason=reason, archived=archived)
+
+
+def _ended(run: Run, event: Event) -> Run:
+    """Return a run with its end, told for the first time."""
+    if run.ended is not None:
+        return run
+    took = None
+    if run.began is not None and event.monotonic is not None and event.monotonic >= run.began:
+        took = event.monotonic - run.began  # one boot: no end is told after the next, only that it was lost
+    return replace(run, ended=event.at, took=took)
 
 
 def _running(run: Run, _: Event) -> Run:
@@ -146,7 +163,7 @@ def _deactivated(run: Run, event: Event) -> Run:
 
 def _skipped(run: Run, event: Event) -> Run:
     # Nothing ran, so there is nothing to file.
-    return replace(run, state="skipped", reason=str(event.data["reason"]), ended=event.at, archived=True)
+    return replace(_ended(run, event), state="skipped", reason=str(event.data["reason"]), archived=True)
 
 
 def _not_started(run: Run, event: Event) -> Run:
@@ -161,7 +178,7 @@ def _stopping(run: Run, _: Event) -> Run:
 def _stopped(run: Run, event: Event) -> Run:
     """A stop job is done: what systemd then calls a success (SIGTERM is clean to it) was not one."""
     if run.state in ("succeeded", "killed", "activated", "running", "timed-out"):
-        return replace(run, state="killed", reason="stopped", ended=run.ended or event.at)
+        return replace(_ended(run, event), state="killed", reason="stopped")
     return run
 
 
@@ -233,5 +250,6 @@ def fold(run: Run | None, event: Event) -> Run:
             started=event.at,
             boot=event.data.get("boot"),
             cursor=event.data.get("cursor"),
+            began=event.monotonic,
         )
     return _STEPS[event.kind](run, event)

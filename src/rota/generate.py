@@ -84,7 +84,9 @@ def build(loaded: Loaded, made_for: Context) -> Files:
     for declaration in loaded.declarations:
         for unit in units.agent_units(declaration, loaded.settings.runners, made_for):
             files[unit.name] = unit
-    for unit in units.shared_units(target(loaded, files), loaded.origin, nixos=made_for.nixos):
+    for unit in units.shared_units(
+        target(loaded, files), loaded.settings, loaded.origin, nixos=made_for.nixos
+    ):
         files[unit.name] = unit
     return files
 

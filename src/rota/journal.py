@@ -28,6 +28,8 @@ ROTA_MESSAGE = "5b7c9a1e0d3f4c5e8a6b2d1f9e0c7a34"
 _RUN = re.compile("[0-9a-f]{32}")
 _NUMBER = re.compile("[0-9]{1,18}")
 _LARGEST = 2**63 - 1
+_UNDER_WAY = 10_000_000
+"""An entry is no longer on its way to journald (microseconds); beyond that the clock was set meanwhile."""
 _STATUS_NAME = re.compile(r"status=\d+/(\S+)")
 _UNMET = re.compile(r"(?:unmet|failed) condition check \(?(\w+=[^ )]*)")
 # JOB_RESULT of a start that never came to a process: the invocation id, if any, is an older run's.
@@ -89,7 +91,7 @@ def _identity(cursor: str) -> str:
     return hashlib.sha256(cursor.encode()).hexdigest()[:32]
 
 
-def _systemd_event(fields: Fields, cursor: Callable[[], str], at: int) -> Event | None:
+def _systemd_event(fields: Fields, cursor: Callable[[], str], at: int, monotonic: int | None) -> Event | None:
     unit = _text(fields, "UNIT") or _text(fields, "USER_UNIT")
     agent = agent_of(unit) if unit.endswith(".service") else None
     message = _MESSAGES.get(_text(fields, "MESSAGE_ID"))
@@ -109,7 +111,7 @@ def _systemd_event(fields: Fields, cursor: Callable[[], str], at: int) -> Event 
             kind, data = "skipped", {"reason": "paused" if "/rota/paused/" in condition else condition}
     if kind in ("activated", "skipped", "not-started"):
         data |= {"boot": _text(fields, "_BOOT_ID"), "cursor": cursor()}
-    return Event(kind, agent, run, at, data)
+    return Event(kind, agent, run, at, data, monotonic)
 
 
 def _data(text: str) -> dict[str, Any]:
@@ -128,12 +130,12 @@ def _data(text: str) -> dict[str, Any]:
     return data
 
 
-def _rota_event(fields: Fields, at: int) -> Event | None:
+def _rota_event(fields: Fields, at: int, monotonic: int | None) -> Event | None:
     kind, agent, run = (_text(fields, name) for name in ("ROTA_EVENT", "ROTA_AGENT", "ROTA_RUN"))
     if kind not in KINDS or not _RUN.fullmatch(run) or not re.fullmatch(AGENT_NAME, agent):
         return None
     try:
-        event = Event(kind, agent, run, at, _data(_text(fields, "ROTA_DATA")))
+        event = Event(kind, agent, run, at, _data(_text(fields, "ROTA_DATA")), monotonic)
         fold(None, event)
     except (ValueError, TypeError, KeyError, RecursionError):
         # Of another version of rotad's: raising would stop this one at each of its starts.
@@ -141,17 +143,23 @@ def _rota_event(fields: Fields, at: int) -> Event | None:
     return event
 
 
-def to_event(fields: Fields, cursor: Callable[[], str], at: int) -> Event | None:
+def to_event(
+    fields: Fields, cursor: Callable[[], str], at: int, monotonic: int | None = None
+) -> Event | None:
     """Return the event a journal entry stands for, None if it is about no agent.
 
     Args:
         fields: the entry's fields as journald has them.
         cursor: gives the entry's cursor; only asked for where it is part of the event.
         at: when journald received it, microseconds since 1970.
+        monotonic: the same in microseconds since boot.
     """
     if _text(fields, "MESSAGE_ID") == ROTA_MESSAGE:
-        return _rota_event(fields, at)
-    return _systemd_event(fields, cursor, _number(fields, "_SOURCE_REALTIME_TIMESTAMP") or at)
+        return _rota_event(fields, at, monotonic)
+    sent = _number(fields, "_SOURCE_REALTIME_TIMESTAMP") or at
+    if monotonic is not None and 0 <= at - sent <= _UNDER_WAY:
+        monotonic -= at - sent
+    return _systemd_event(fields, cursor, sent, monotonic)
 
 
 class Reader:
@@ -193,7 +201,12 @@ class Reader:
         seen = 0
         while seen < limit and self._reader._next():
             seen += 1
-            event = to_event(self._reader._get_all(), self._reader._get_cursor, self._reader._get_realtime())
+            event = to_event(
+                self._reader._get_all(),
+                self._reader._get_cursor,
+                self._reader._get_realtime(),
+                self._reader._get_monotonic()[0],
+            )
             if event is not None:
                 events.append(event)
         if seen:

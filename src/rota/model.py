@@ -347,6 +347,17 @@ class Runner(Record):
     )
 
 
+class Retention(Record):
+    """How long rotad remembers; the journal keeps what it keeps. The last run of each agent is kept always.
+
+    So are all runs of agents of critical priority.
+    """
+
+    detail: Duration = _key("30d", "Runs and events are kept so long.", "90d", "infinity")
+    runs: StrictInt = _key(10_000, "Of each agent, no more runs than this.", 1000, ge=1)
+    totals: Duration = _key("365d", "What the runs of a day came to is kept so long.", "3y")
+
+
 class Settings(Record):
     """rota.toml: what is shared by all agents."""
 
@@ -356,6 +367,7 @@ class Settings(Record):
     runners: Mapping[AgentName, Runner] = _key(
         {}, "Runners by name.", {"claude": {"command": ["claude", "-p", "{prompt}"]}}
     )
+    retention: Retention = _key(Retention(), "How long rotad remembers.", {"detail": "90d"})
     channels: Mapping[AgentName, Mapping[str, Any]] | None = _later("Where people are told.")
 
 

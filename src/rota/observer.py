@@ -18,6 +18,7 @@ from rota.events import Run
 from rota.names import agent_of, service_of, timer_of
 from rota.quantity import USEC
 from rota.recorder import Recorder
+from rota.store import Query
 from rota.systemd import Systemd, UnitChange
 
 log = logging.getLogger("rotad")
@@ -221,7 +222,7 @@ class Observer:
         if not started:
             # A start may have had to wait for something: then no other run lies between.
             moment = await self._systemd.unit_property(timer, "LastTriggerUSec", "Timer")
-            earlier = self._recorder.ask(lambda store: store.runs(agent, 5))
+            earlier = self._recorder.ask(lambda store: store.runs(Query((agent,)), 5))
             ends = [item.ended or item.started or 0 for item in earlier if item.id != run]
             started = moment > max(ends, default=0)
         if not started or not definition.boot_delays:

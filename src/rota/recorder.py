@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from rota import journal
 from rota.errors import Exit, RotaError
 from rota.events import Run
-from rota.store import DamagedError, FullError, Store, open_store, set_aside
+from rota.store import DamagedError, FullError, Recorded, Store, open_store, set_aside
 
 log = logging.getLogger("rotad")
 
@@ -26,11 +26,30 @@ _PATIENCE = 10.0
 
 
 class Recorder:
-    """Keeps the store up with the journal; `changed` hears of every run that changed."""
+    """Keeps the store up with the journal."""
 
-    def __init__(self, path: Path, changed: Callable[[Run], None], *, user: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        changed: Callable[[Run], None],
+        recorded: Callable[[list[Recorded]], None],
+        user: bool,
+    ) -> None:
+        """Open the store and the journal.
+
+        Args:
+            path: of the store.
+            changed: hears of every run that changed.
+            recorded: hears of every event before that, with its number.
+            user: the manager is a user's.
+
+        Raises:
+            RotaError: neither can be used.
+        """
         self._path = path
         self._changed = changed
+        self._recorded = recorded
         self._user = user
         self._wake = asyncio.Event()
         self._expected: dict[str, tuple[float, asyncio.Future[Run | None]]] = {}
@@ -101,7 +120,10 @@ class Recorder:
         if events and cursor is not None:
             for event in events:
                 self._written.pop((event.run, event.kind), None)
-            for run in self.store.append(events, cursor):
+            new = self.store.append(events, cursor)
+            if self._current:
+                self._recorded(new.events)
+            for run in new.runs:
                 if self._current:
                     self._changed(run)
                 if run.over and run.id in self._expected:

@@ -5,36 +5,149 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from rota.errors import Exit, RotaError
 from rota.events import Event, Run, fold
+from rota.totals import Counted, Totals, changes, from_json
 
-VERSION = 1
-"""Of the schema, in PRAGMA user_version; a store of another version is rebuilt from the journal."""
+VERSION = 2
+"""Of the schema, in PRAGMA user_version; an older one is changed into it, a newer one set aside."""
 
 _CHECKED_WHOLE = 64 * 1024 * 1024
 _COLUMNS = tuple(field.name for field in fields(Run))
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+_LIST = ", ".join(_COLUMNS)
+_EVENTS = """
 CREATE TABLE events (
-    seq INTEGER PRIMARY KEY, run TEXT NOT NULL, agent TEXT NOT NULL,
-    kind TEXT NOT NULL, at INTEGER NOT NULL, data TEXT NOT NULL
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, agent TEXT NOT NULL,
+    kind TEXT NOT NULL, at INTEGER NOT NULL, data TEXT NOT NULL, monotonic INTEGER
 );
-CREATE TABLE runs (id TEXT PRIMARY KEY, COLUMNS);
+"""
+_TOTALS = """
+CREATE TABLE totals (
+    agent TEXT NOT NULL, day INTEGER NOT NULL, data TEXT NOT NULL, PRIMARY KEY (agent, day)
+) WITHOUT ROWID;
+CREATE INDEX runs_of_state ON runs (state);
+CREATE INDEX runs_by ON runs (trigger);
+CREATE INDEX runs_started ON runs (started);
+CREATE INDEX events_of_agent ON events (agent);
+INSERT INTO meta VALUES ('id', lower(hex(randomblob(8))));
+"""
+_SCHEMA = f"""
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+{_EVENTS}
+CREATE TABLE runs (id TEXT PRIMARY KEY, {", ".join(_COLUMNS[1:])});
 CREATE INDEX runs_of_agent ON runs (agent);
 CREATE INDEX runs_open ON runs (agent) WHERE NOT archived;
-PRAGMA user_version = VERSION;
-""".replace("COLUMNS", ", ".join(_COLUMNS[1:])).replace("VERSION", str(VERSION))
+{_TOTALS}
+"""
+_MIGRATIONS = {
+    1: f"""
+ALTER TABLE events RENAME TO old;
+{_EVENTS}
+INSERT INTO events SELECT seq, run, agent, kind, at, data, NULL FROM old;
+DROP TABLE old;
+ALTER TABLE runs ADD COLUMN took;
+ALTER TABLE runs ADD COLUMN began;
+{_TOTALS}
+""",
+}
+"""By the version they lead away from. Runs recorded before there were totals are in none."""
+
 # An update keeps the rowid: runs are in the order of the journal, whatever the clock did.
 _SAVE = (
-    f"INSERT INTO runs ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
+    f"INSERT INTO runs ({_LIST}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
     f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS[1:])}"
 )
+_SELECT = f"SELECT {_LIST} FROM runs"
+_PRUNED_AT_ONCE = 500
+# Each agent once, by skipping through the index of agents (sqlite.org, "Loose index scan" by hand).
+_AGENTS = """
+WITH RECURSIVE found (agent) AS (
+    SELECT min(agent) FROM runs
+    UNION ALL
+    SELECT (SELECT min(agent) FROM runs WHERE agent > found.agent) FROM found WHERE found.agent NOTNULL
+) SELECT agent FROM found WHERE agent NOTNULL
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An event with its place in the store.
+
+    Attributes:
+        seq: its number; the next event has the next one.
+        event: what happened.
+    """
+
+    seq: int
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which runs are wanted; what is empty or None does not matter.
+
+    Attributes:
+        agents: of these agents.
+        states: in these states.
+        triggers: started by these.
+        since: begun then or later, microseconds since 1970.
+        until: begun before.
+        before: recorded before the run of this id.
+    """
+
+    agents: tuple[str, ...] | None = None
+    states: tuple[str, ...] = ()
+    triggers: tuple[str, ...] = ()
+    since: int | None = None
+    until: int | None = None
+    before: str | None = None
+
+    def where(self) -> tuple[str, list[Any]]:
+        """Return the WHERE clause, and its values."""
+        parts: list[str] = []
+        values: list[Any] = []
+        for column, wanted in (("agent", self.agents), ("state", self.states), ("trigger", self.triggers)):
+            if wanted or (column == "agent" and wanted is not None):
+                # By when rather than by what, if both are told: + keeps SQLite from the column's index.
+                plus = "+" if self.since is not None and column != "agent" else ""
+                parts.append(f"{plus}{column} IN ({', '.join('?' * len(wanted))})")
+                values += wanted
+        for operator, moment in ((">=", self.since), ("<", self.until)):
+            if moment is not None:
+                parts.append(f"started {operator} ?")
+                values.append(moment)
+        if self.before is not None:
+            parts.append("rowid < (SELECT rowid FROM runs WHERE id = ?)")
+            values.append(self.before)
+        return (f"WHERE {' AND '.join(parts)}" if parts else ""), values
+
+    def order(self) -> str:
+        """Return how they are sorted: newest first, as recorded; by the clock where that is asked for."""
+        return "started DESC, rowid DESC" if self.until is not None and self.before is None else "rowid DESC"
+
+
+EVERYTHING = Query()
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What is new after `Store.append`: runs that changed, and events with their numbers."""
+
+    runs: list[Run]
+    events: list[Recorded]
+
+
+_INSERT = "INSERT INTO events (run, agent, kind, at, data, monotonic) VALUES (?, ?, ?, ?, ?, ?)"
+
+
+def _event_row(event: Event) -> tuple[Any, ...]:
+    return (event.run, event.agent, event.kind, event.at, json.dumps(dict(event.data)), event.monotonic)
 
 
 class DamagedError(Exception):
@@ -89,50 +202,72 @@ class Store:
                 verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
                 if verdict != "ok":
                     raise DamagedError(verdict)
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                self._db.executescript(f"BEGIN;{_SCHEMA}COMMIT;")
-            elif version != VERSION:
+            self._upgrade()
+
+    def _upgrade(self) -> None:
+        """Make the tables, or change older ones, each step in a transaction."""
+        while (version := self._db.execute("PRAGMA user_version").fetchone()[0]) != VERSION:
+            script = _MIGRATIONS.get(version, "") if version else _SCHEMA
+            if not script:
                 raise DamagedError(f"it has schema {version}, this rota writes {VERSION}")
+            after = version + 1 if version else VERSION
+            self._db.executescript(f"BEGIN;{script}PRAGMA user_version = {after};COMMIT;")
 
     def close(self) -> None:
         """Close the database."""
         self._db.close()
 
-    def cursor(self) -> str | None:
-        """Return the journal cursor up to which everything is recorded, None for a new store."""
+    def _meta(self, key: str) -> str | None:
         with _translated(self._path):
-            row = self._db.execute("SELECT value FROM meta WHERE key = 'cursor'").fetchone()
+            row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return row[0] if row else None
 
-    def append(self, events: Iterable[Event], cursor: str) -> list[Run]:
-        """File events and the cursor after them in one transaction; return the runs that changed.
+    def cursor(self) -> str | None:
+        """Return the journal cursor up to which everything is recorded, None for a new store."""
+        return self._meta("cursor")
+
+    def id(self) -> str:
+        """Return what tells this store from one that was begun anew: whose events have other numbers."""
+        return self._meta("id") or ""
+
+    def append(self, events: Iterable[Event], cursor: str) -> Appended:
+        """File events and the cursor after them in one transaction; return what is new.
 
         Raises:
             FullError: there is no room; the same events can be given again.
         """
+        before: dict[str, Run | None] = {}
         changed: dict[str, Run] = {}
+        recorded: list[Recorded] = []
         with _translated(self._path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 for event in events:
-                    run = changed.get(event.run) or self._get(event.run)
-                    changed[event.run] = fold(run, event)
-                    self._db.execute(
-                        "INSERT INTO events (run, agent, kind, at, data) VALUES (?, ?, ?, ?, ?)",
-                        (event.run, event.agent, event.kind, event.at, json.dumps(dict(event.data))),
-                    )
+                    if event.run not in changed:
+                        before[event.run] = self._get(event.run)
+                    changed[event.run] = fold(changed.get(event.run, before[event.run]), event)
+                    row = self._db.execute(_INSERT, _event_row(event))
+                    recorded.append(Recorded(row.lastrowid or 0, event))
                 self._db.executemany(_SAVE, map(astuple, changed.values()))
+                self._count(before, changed)
                 self._db.execute("INSERT OR REPLACE INTO meta VALUES ('cursor', ?)", (cursor,))
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
-        return list(changed.values())
+        return Appended(list(changed.values()), recorded)
+
+    def _count(self, before: Mapping[str, Run | None], after: Mapping[str, Run]) -> None:
+        """Add runs that are filed now to the totals of their days; what one was counted as before, is not."""
+        for key, totals in changes(before, after).items():
+            row = self._db.execute("SELECT data FROM totals WHERE agent = ? AND day = ?", key).fetchone()
+            if row:
+                totals.merge(from_json(row[0]))
+            self._db.execute("INSERT OR REPLACE INTO totals VALUES (?, ?, ?)", (*key, totals.to_json()))
 
     def _get(self, run: str) -> Run | None:
-        row = self._db.execute("SELECT * FROM runs WHERE id = ?", (run,)).fetchone()
+        row = self._db.execute(f"{_SELECT} WHERE id = ?", (run,)).fetchone()
         return _run(row) if row else None
 
     def get(self, run: str) -> Run | None:
@@ -142,20 +277,139 @@ class Store:
 
     def find(self, prefix: str, limit: int = 3) -> list[Run]:
         """Return runs whose id begins with `prefix`, newest first."""
-        query = "SELECT * FROM runs WHERE id >= ? AND id < ? ORDER BY rowid DESC LIMIT ?"
+        query = f"{_SELECT} WHERE id >= ? AND id < ? ORDER BY rowid DESC LIMIT ?"
         with _translated(self._path):
             return [_run(row) for row in self._db.execute(query, (prefix, f"{prefix}g", limit))]
 
-    def runs(self, agent: str | None = None, limit: int = 50) -> list[Run]:
-        """Return the newest runs, of one agent or of all, newest first."""
-        where, values = ("WHERE agent = ?", [agent]) if agent else ("", [])
-        query = f"SELECT * FROM runs {where} ORDER BY rowid DESC LIMIT ?"
+    def runs(self, query: Query = EVERYTHING, limit: int = 50) -> list[Run]:
+        """Return the newest of the runs that are wanted, newest first."""
+        where, values = query.where()
         with _translated(self._path):
-            return [_run(row) for row in self._db.execute(query, [*values, limit])]
+            rows = self._db.execute(f"{_SELECT} {where} ORDER BY {query.order()} LIMIT ?", [*values, limit])
+            return [_run(row) for row in rows]
+
+    def count(self, query: Query) -> dict[str, Totals]:
+        """Return what the runs of each agent that are wanted come to, counted one by one."""
+        where, values = query.where()
+        columns = ", ".join(Counted._fields)
+        found: dict[str, Totals] = {}
+        with _translated(self._path):
+            for row in self._db.execute(f"SELECT agent, {columns} FROM runs {where}", values):
+                found.setdefault(row[0], Totals()).add(Counted(*row[1:]))
+        return found
+
+    def events(self, since: int, limit: int, agent: str | None = None) -> list[Recorded]:
+        """Return events after number `since`, oldest first."""
+        where, values = ("AND agent = ?", [agent]) if agent else ("", [])
+        query = (
+            "SELECT seq, kind, agent, run, at, data, monotonic FROM events "
+            f"WHERE seq > ? {where} ORDER BY seq LIMIT ?"
+        )
+        with _translated(self._path):
+            return [
+                Recorded(seq, Event(kind, name, run, at, json.loads(data), monotonic))
+                for seq, kind, name, run, at, data, monotonic in self._db.execute(
+                    query, [since, *values, limit]
+                )
+            ]
+
+    def bounds(self) -> tuple[int, int]:
+        """Return the number of the event from which on none is missing, and of the last; (1, 0) for none."""
+        with _translated(self._path):
+            first = self._meta("first")
+            row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+        return int(first or 1), int(row[0]) if row else 0
+
+    def seq_before(self, at: int) -> int:
+        """Return the number of the last event that was before a moment, where the clock only went forward."""
+        low, high = self.bounds()
+        low -= 1
+        with _translated(self._path):
+            while low < high:
+                middle = (low + high + 1) // 2
+                row = self._db.execute("SELECT at FROM events WHERE seq >= ? LIMIT 1", (middle,)).fetchone()
+                low, high = (middle, high) if row and row[0] < at else (low, middle - 1)
+        return low
+
+    def totals(self, since_day: int, agents: Iterable[str] | None = None) -> dict[str, Totals]:
+        """Return what the runs of each agent come to from a day on (days since 1970, UTC)."""
+        found: dict[str, Totals] = {}
+        wanted = None if agents is None else set(agents)
+        with _translated(self._path):
+            rows = self._db.execute("SELECT agent, data FROM totals WHERE day >= ?", (since_day,))
+            for agent, data in rows:
+                if wanted is None or agent in wanted:
+                    found.setdefault(agent, Totals()).merge(from_json(data))
+        return found
+
+    def prune(self, before: int, keep: int, critical: Collection[str] = ()) -> int:
+        """Forget some old runs, and the events of that time; call it again while it returns any.
+
+        The last run of each agent stays, and all of agents that are critical.
+
+        Args:
+            before: forget what ended, or happened, before this (microseconds since 1970).
+            keep: of each agent, forget what is older than its newest `keep` runs.
+            critical: agents of which nothing is forgotten.
+
+        Returns:
+            How many runs and events were forgotten, some hundreds at the most.
+        """
+        with _translated(self._path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                done = self._prune_runs(before, max(keep, 1), critical)
+                done += self._prune_events(before, critical)
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+        return done
+
+    def _prune_runs(self, before: int, keep: int, critical: Collection[str]) -> int:
+        done = 0
+        newest = "SELECT rowid FROM runs WHERE agent = ? ORDER BY rowid DESC LIMIT 1 OFFSET ?"
+        for agent in [row[0] for row in self._db.execute(_AGENTS)]:
+            if agent in critical or done >= _PRUNED_AT_ONCE:
+                continue
+            last = self._db.execute(newest, (agent, 0)).fetchone()[0]
+            surplus = self._db.execute(newest, (agent, keep)).fetchone()
+            oldest = self._db.execute(
+                "SELECT rowid, archived, coalesce(ended, started) FROM runs "
+                "WHERE agent = ? AND rowid < ? ORDER BY rowid LIMIT ?",
+                (agent, last, _PRUNED_AT_ONCE - done),
+            )
+            gone = [
+                (rowid,)
+                for rowid, archived, at in oldest.fetchall()
+                if archived and ((at or 0) < before or (surplus and rowid <= surplus[0]))
+            ]
+            self._db.executemany("DELETE FROM runs WHERE rowid = ?", gone)
+            done += len(gone)
+        return done
+
+    def _prune_events(self, before: int, critical: Collection[str]) -> int:
+        first, last = self.bounds()
+        upto = min(self.seq_before(before), first - 1 + _PRUNED_AT_ONCE, last)
+        if upto < first:
+            return 0
+        kept = ", ".join("?" * len(critical))
+        self._db.execute(
+            f"DELETE FROM events WHERE seq >= ? AND seq <= ? AND agent NOT IN ({kept})",
+            (first, upto, *critical),
+        )
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('first', ?)", (str(upto + 1),))
+        return upto + 1 - first
+
+    def forget_totals(self, before_day: int) -> None:
+        """Forget the totals of days before this one (days since 1970, UTC)."""
+        with _translated(self._path):
+            self._db.execute("DELETE FROM totals WHERE day < ?", (before_day,))
 
     def unarchived(self, since: int) -> list[Run]:
         """Return runs that are under way, and those that ended after `since` with resources not filed."""
-        query = "SELECT * FROM runs WHERE NOT archived AND (ended IS NULL OR ended >= ?)"
+        query = f"{_SELECT} WHERE NOT archived AND (ended IS NULL OR ended >= ?)"
         with _translated(self._path):
             return [_run(row) for row in self._db.execute(query, (since,))]
 

@@ -7,9 +7,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rota import names, sandbox, schedule
-from rota.model import Declaration, Runner, Sandbox
+from rota.model import Declaration, Runner, Sandbox, Settings
 
 # CPUWeight= and IOWeight=, systemd.resource-control(5): 100 is everyone else's.
 WEIGHTS: Mapping[str, int] = {"critical": 1000, "high": 300, "medium": 100, "low": 30, "background": 5}
@@ -248,18 +249,30 @@ def target_unit(timers: Iterable[str], on_demand: Iterable[str], source: str) ->
     return UnitFile(names.TARGET, _file(source, unit, _section("Install", "WantedBy=timers.target")))
 
 
-def shared_units(target: UnitFile, source: str, *, nixos: bool = False) -> tuple[UnitFile, ...]:
+def rotads(settings: Settings) -> dict[str, Any]:
+    """Return the settings that are rotad's."""
+    return {"retention": settings.retention.model_dump(mode="json")}
+
+
+def shared_units(
+    target: UnitFile, settings: Settings, source: str, *, nixos: bool = False
+) -> tuple[UnitFile, ...]:
     """Return what belongs to no one agent: the slices, and the target with its link.
 
     Args:
         target: see `target_unit`.
+        settings: what is not agents' is handed to rotad in the slice of all of them.
         source: the configuration.
         nixos: the module enables the target; NixOS passes over the links of packages.
     """
     files = [
         UnitFile(
             "rota.slice",
-            _file(source, _section("Unit", "Description=Agents", "X-StopOnRemoval=false")),
+            _file(
+                source,
+                _section("Unit", "Description=Agents", "X-StopOnRemoval=false"),
+                _section(names.SECTION, f"Settings={_JSON.encode(rotads(settings))}"),
+            ),
         )
     ]
     for priority, weight in WEIGHTS.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,10 +13,11 @@ from dbus_next.aio.message_bus import MessageBus
 from dbus_next.constants import MessageFlag, MessageType
 from dbus_next.message import Message
 
-from rota.bus import Caller, Exported
+from rota.bus import Caller, Events, Exported
 from rota.client import Client
-from rota.events import Run
+from rota.events import Event, Run
 from rota.names import BUS_NAME, MANAGER_INTERFACE, MANAGER_PATH
+from rota.store import Recorded
 from rota.systemd import connect
 
 RUN = Run(
@@ -30,6 +31,7 @@ RUN = Run(
     memory_peak=2**40,
     archived=True,
 )
+RECORDED = Recorded(2**40, Event("failed", RUN.agent, RUN.id, 1_795_212_588_000_000, {"result": "exit-code"}))
 NAMES = ["0day", "7", "a", "disk-report", "z" * 63]
 PATHS = {
     "0day": "/org/rota1/agent/_30day",
@@ -91,9 +93,21 @@ class House:
         self.callers.append(caller)
         self._note("resume", name)
 
-    def list_runs(self, agent: str, limit: int) -> list[Run]:
-        self._note("list_runs", agent, limit)
+    def list_runs(self, wanted: Mapping[str, Any], limit: int) -> list[Run]:
+        self._note("list_runs", dict(wanted), limit)
         return [RUN] * min(limit, 3)
+
+    def stats(self, wanted: Mapping[str, Any]) -> list[dict[str, Any]]:
+        self._note("stats", dict(wanted))
+        return [{"agent": "disk-report", "runs": 3, "failed": 1, "p50": None}]
+
+    def events(self, since: int, limit: int, agent: str | None) -> Events:
+        self._note("events", since, limit, agent)
+        return Events("1234abcd", 1, 2**40, [RECORDED] * min(limit, 2))
+
+    def seq_at(self, at: int) -> int:
+        self._note("seq_at", at)
+        return 7
 
     def get_run(self, prefix: str) -> Run:
         self._note("get_run", prefix)

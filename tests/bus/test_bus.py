@@ -14,7 +14,7 @@ from dbus_next.message import Message
 from dbus_next.signature import Variant
 
 from rota import __version__
-from rota.bus import INTERFACES, MAX_RUNS, PROPERTIES, SIGNALS
+from rota.bus import INTERFACES, MAX_EVENTS, MAX_RUNS, PROPERTIES, SIGNALS
 from rota.client import Client
 from rota.errors import Exit, RotaError
 from rota.names import AGENT_INTERFACE, AGENT_PATH, BUS_NAME, ERRORS, MANAGER_INTERFACE, MANAGER_PATH
@@ -36,14 +36,21 @@ CALLS: dict[tuple[str, str], tuple[list[Any], tuple[Any, ...]]] = {
     (MANAGER_INTERFACE, "StopAgent"): (["disk-report"], ("stop", "disk-report")),
     (MANAGER_INTERFACE, "PauseAgent"): (["disk-report", "wäsche"], ("pause", "disk-report", "wäsche")),
     (MANAGER_INTERFACE, "ResumeAgent"): (["disk-report"], ("resume", "disk-report")),
-    (MANAGER_INTERFACE, "ListRuns"): (["disk-report", 2], ("list_runs", "disk-report", 2)),
+    (MANAGER_INTERFACE, "ListRuns"): ([{}, 2], ("list_runs", {}, 2)),
+    (MANAGER_INTERFACE, "Stats"): ([{"tag": Variant("as", ["x"])}], ("stats", {"tag": ["x"]})),
+    (MANAGER_INTERFACE, "Events"): ([2**40, 2], ("events", 2**40, 2, None)),
+    (MANAGER_INTERFACE, "SeqAt"): ([-5], ("seq_at", -5)),
     (MANAGER_INTERFACE, "GetRun"): (["abab"], ("get_run", "abab")),
     (AGENT_INTERFACE, "Describe"): ([], ("get_agent", "disk-report")),
     (AGENT_INTERFACE, "Start"): ([], ("start", "disk-report")),
     (AGENT_INTERFACE, "Stop"): ([], ("stop", "disk-report")),
     (AGENT_INTERFACE, "Pause"): (["wäsche"], ("pause", "disk-report", "wäsche")),
     (AGENT_INTERFACE, "Resume"): ([], ("resume", "disk-report")),
-    (AGENT_INTERFACE, "ListRuns"): ([2], ("list_runs", "disk-report", 2)),
+    (AGENT_INTERFACE, "ListRuns"): (
+        [{"since": Variant("x", 5), "agent": Variant("as", ["a"])}, 2],
+        ("list_runs", {"since": 5, "agent": ["disk-report"]}, 2),
+    ),
+    (AGENT_INTERFACE, "Events"): ([0, 2], ("events", 0, 2, "disk-report")),
 }
 
 
@@ -93,8 +100,10 @@ def test_what_replies_hold(private_bus: str) -> None:
 
 def test_no_more_runs_than_a_reply_should_hold(private_bus: str) -> None:
     async def work(met: Meeting) -> None:
-        await met.ask("ListRuns", "su", "", 2**32 - 1)
-        assert met.house.asked.pop() == ("list_runs", "", MAX_RUNS)
+        await met.ask("ListRuns", "a{sv}u", {}, 2**32 - 1)
+        assert met.house.asked.pop() == ("list_runs", {}, MAX_RUNS)
+        await met.ask("Events", "tu", 2**64 - 1, 2**32 - 1)
+        assert met.house.asked.pop() == ("events", 2**63 - 1, MAX_EVENTS, None)
 
     run(private_bus, work)
 
@@ -144,7 +153,8 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[Any, ...], str]] = {
     "no argument": ({}, ("GetAgent",), INVALID_ARGS),
     "argument of another type": ({}, ("GetAgent", "u", 1), INVALID_ARGS),
     "an argument too many": ({}, ("ListAgents", "s", "x"), INVALID_ARGS),
-    "signed limit": ({}, ("ListRuns", "si", "a", -1), INVALID_ARGS),
+    "filter of another type": ({}, ("ListRuns", "a{sv}u", {"agent": Variant("s", "a")}, 1), INVALID_ARGS),
+    "signed limit": ({}, ("ListRuns", "a{sv}i", {}, -1), INVALID_ARGS),
     "property": (
         {"interface": PROPERTIES_INTERFACE},
         ("Get", "ss", MANAGER_INTERFACE, "X"),
@@ -248,12 +258,12 @@ def test_busctl(private_bus: str) -> None:
         assert set(tree.split()) >= {MANAGER_PATH, *PATHS.values()}
         shown = await met.busctl("introspect", BUS_NAME, MANAGER_PATH, MANAGER_INTERFACE)
         lines = {line.split()[0]: line.split()[1:4] for line in shown.splitlines()[1:]}
-        assert lines[".ListRuns"] == ["method", "su", "aa{sv}"]
+        assert lines[".ListRuns"] == ["method", "a{sv}u", "aa{sv}"]
         assert lines[".StopAgent"] == ["method", "s", "-"]
         assert lines[".RunChanged"] == ["signal", "sssa{sv}", "-"]
         assert lines[".Version"] == ["property", "s", f'"{__version__}"']
         call = ("--json=short", "call", BUS_NAME)
-        said = await met.busctl(*call, MANAGER_PATH, MANAGER_INTERFACE, "ListRuns", "su", "a", "2")
+        said = await met.busctl(*call, MANAGER_PATH, MANAGER_INTERFACE, "ListRuns", "a{sv}u", "0", "2")
         runs = json.loads(said)["data"][0]
         assert [run["id"]["data"] for run in runs] == [RUN.id, RUN.id]
         started = await met.busctl(*call, PATHS["disk-report"], AGENT_INTERFACE, "Start")

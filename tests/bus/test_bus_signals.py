@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from dataclasses import replace
 
 from dbus_next.aio.message_bus import MessageBus
 from dbus_next.constants import MessageType
@@ -13,7 +14,7 @@ from dbus_next.message import Message
 from rota.bus import SIGNALS, run_table
 from rota.names import BUS_NAME, MANAGER_INTERFACE, MANAGER_PATH
 from rota.systemd import call, plain
-from tests.bus.house import NAMES, RUN, Meeting, run
+from tests.bus.house import NAMES, RECORDED, RUN, Meeting, run
 
 
 async def subscribe(bus: MessageBus) -> list[Message]:
@@ -60,6 +61,24 @@ def test_signals(private_bus: str) -> None:
         assert changed.body[:3] == [RUN.agent, RUN.id, RUN.state]
         assert plain(changed.body[3])["status"] == 3
         assert (agents.path, agents.member, agents.signature) == (MANAGER_PATH, "AgentsChanged", "")
+
+    run(private_bus, work)
+
+
+def test_events_are_told_in_order_and_few_at_a_time(private_bus: str) -> None:
+    recorded = [replace(RECORDED, seq=number) for number in range(1, 251)]
+
+    async def work(met: Meeting) -> None:
+        got = await subscribe(met.caller)
+        await met.client.follow_events()
+        met.exported.events_recorded(recorded)
+        assert [await met.client.recorded() for _ in range(3)] == [100, 200, 250]
+        assert [message.member for message in got] == ["EventsRecorded"] * 3
+        told = [event for message in got for event in plain(message.body[0])]
+        assert [event["seq"] for event in told] == list(range(1, 251))
+        (*_, read) = (await met.ask("Events", "tu", 0, 1)).body
+        assert plain(read)[0] == {**told[0], "seq": RECORDED.seq}
+        met.exported.events_recorded([])
 
     run(private_bus, work)
 

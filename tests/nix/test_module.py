@@ -93,7 +93,8 @@ def test_what_nixos_is_told() -> None:
     assert found["users"]["users"]["rota"]["isSystemUser"] is True
     assert found["users"]["groups"] == {"rota": {}}
     assert [path.partition("-")[2] for path in found["packages"]["dbus"]] == ["rota"]
-    assert found["declarations"] == {"agents": {}, "bundled": []}
+    assert found["declarations"]["agents"] == {}
+    assert set(found["declarations"]) == {"agents", "bundled", "retention"}
     # No secret and no declaration beside the one file that the generator reads.
     assert "generate --nixos" in found["units"]["script"]
 
@@ -185,13 +186,14 @@ def test_options_and_schema_have_the_same_keys() -> None:
     of_agents = dict(schema(model.Agent, "agents.<name>."))
     of_runners = dict(schema(model.Runner, "runners.<name>."))
     nixos_only = {"enable", "package", "declarations", "units", "settings", "agents.<name>.declaration"}
-    settings = {"agents", "runners", "channels", "settings.bundled"}
-    assert set(options()) == {*of_agents, *of_runners, *nixos_only, *settings}
-    assert set(model.Config.model_fields) == {"agents", "runners", "channels", "bundled"}
+    apart = {"agents", "runners", "channels"}
+    settings = {name for name, _ in schema(model.Settings, "settings.") if name.split(".")[1] not in apart}
+    assert set(options()) == {*of_agents, *of_runners, *nixos_only, *apart, *settings}
 
 
 def test_defaults_are_the_same() -> None:
-    for name, info in schema(model.Agent, "agents.<name>."):
+    settings = [item for item in schema(model.Settings, "settings.") if item[0] in options()]
+    for name, info in (*schema(model.Agent, "agents.<name>."), *settings):
         default = info.default_factory() if info.default_factory else info.default
         if default is PydanticUndefined:
             continue

@@ -1,0 +1,151 @@
+"""Runs of a day added up: how many of each result, how long they took, what they used; pure.
+
+Durations are kept as a histogram of logarithmic buckets, eight to the octave, so that totals of days and
+agents can be added up and still tell percentiles, to within 9 %.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from rota.events import Run
+
+DAY = 86_400_000_000
+"""Microseconds of a day; days are UTC's."""
+
+_PER_OCTAVE = 8
+
+
+class Counted(NamedTuple):
+    """What is counted of a run: fields of events.Run."""
+
+    state: str
+    started: int | None
+    ended: int | None
+    took: int | None
+    cpu_usec: int | None
+    memory_peak: int | None
+
+    @property
+    def duration(self) -> int | None:
+        """How long it took, in microseconds; None if that is not known, or nothing ran."""
+        if self.state == "skipped":
+            return None
+        if self.took is not None:
+            return self.took
+        if self.started is None or self.ended is None:
+            return None
+        return max(self.ended - self.started, 0)  # the clock may have been put back
+
+
+def counted(run: Run) -> Counted:
+    """Return what is counted of a run."""
+    return Counted(*(getattr(run, name) for name in Counted._fields))
+
+
+def _bucket(usec: int) -> int:
+    return round(math.log2(max(usec, 1)) * _PER_OCTAVE)
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a number of runs comes to.
+
+    Attributes:
+        states: how many runs ended in each state.
+        took: durations in microseconds: how many are in each bucket.
+        took_usec: sum of them.
+        cpu_usec: processor time of all, in microseconds.
+        memory_peak: most memory that one had, in bytes; 0 where it is not known.
+        last_success: when the last one that succeeded ended, microseconds since 1970; 0 if none did.
+    """
+
+    states: Counter[str] = field(default_factory=Counter)
+    took: Counter[int] = field(default_factory=Counter)
+    took_usec: int = 0
+    cpu_usec: int = 0
+    memory_peak: int = 0
+    last_success: int = 0
+
+    def add(self, run: Counted, times: int = 1) -> None:
+        """Count a run that is over and filed; with times -1, take back what it was counted as."""
+        self.states[run.state] += times
+        if run.duration is not None:
+            self.took[_bucket(run.duration)] += times
+            self.took_usec += run.duration * times
+        self.cpu_usec += (run.cpu_usec or 0) * times
+        self.memory_peak = max(self.memory_peak, run.memory_peak or 0)
+        if run.state == "succeeded":
+            self.last_success = max(self.last_success, run.ended or 0)
+
+    def merge(self, other: Totals) -> None:
+        """Add others up with these."""
+        for state, count in other.states.items():
+            self.states[state] += count
+        for bucket, count in other.took.items():
+            self.took[bucket] += count
+        self.took_usec += other.took_usec
+        self.cpu_usec += other.cpu_usec
+        self.memory_peak = max(self.memory_peak, other.memory_peak)
+        self.last_success = max(self.last_success, other.last_success)
+
+    @property
+    def runs(self) -> int:
+        """Runs that were started: without those that were skipped."""
+        return self.states.total() - self.states["skipped"]
+
+    def percentile(self, share: float) -> int | None:
+        """Return the duration that this share of runs did not exceed, in microseconds; None without runs."""
+        wanted = math.ceil(self.took.total() * share)
+        seen = 0
+        for bucket, count in sorted(self.took.items()):
+            seen += count
+            if seen >= wanted:
+                return round(2 ** (bucket / _PER_OCTAVE))
+        return None
+
+    def to_json(self) -> str:
+        """Return them as the store keeps them."""
+        table: dict[str, Any] = {"states": self.states, "took": self.took}
+        table |= {name: getattr(self, name) for name in _SUMS if getattr(self, name)}
+        return json.dumps(table, separators=(",", ":"))
+
+
+_SUMS = ("took_usec", "cpu_usec", "memory_peak", "last_success")
+
+
+def from_json(text: str) -> Totals:
+    """Return what `Totals.to_json` wrote."""
+    table: Mapping[str, Any] = json.loads(text)
+    took = Counter({int(bucket): count for bucket, count in table["took"].items()})
+    sums = {name: table[name] for name in _SUMS if name in table}
+    return Totals(states=Counter(table["states"]), took=took, **sums)
+
+
+def day_of(run: Run) -> int:
+    """Return the day a run is counted in: that of its end, else of its start; days since 1970."""
+    return (run.ended or run.started or 0) // DAY
+
+
+def _filed(run: Run | None) -> bool:
+    return run is not None and run.over and run.archived
+
+
+def changes(before: Mapping[str, Run | None], after: Mapping[str, Run]) -> dict[tuple[str, int], Totals]:
+    """Return what has to be added to the totals of agents and days when runs change.
+
+    Args:
+        before: the runs as they were, by id; None for a new one.
+        after: as they are.
+    """
+    found: dict[tuple[str, int], Totals] = {}
+    for name, run in after.items():
+        for state, times in ((before[name], -1), (run, 1)):
+            if state is not None and _filed(state):
+                found.setdefault((state.agent, day_of(state)), Totals()).add(counted(state), times)
+    return found
