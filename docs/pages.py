@@ -6,7 +6,7 @@ import tables
 import words
 from render import Block, Code, Section, Table, Text, man, markdown
 
-from rota import __version__, bus, cli, daemon, model, sandbox
+from rota import __version__, cli, daemon, interface, model, sandbox
 from rota.journal import ROTA_MESSAGE
 from rota.names import (
     AGENT_INTERFACE,
@@ -171,7 +171,8 @@ def dbus() -> str:
                         Text(
                             "StartAgent returns when the agent has been started, StopAgent when its run is"
                             " over."
-                            f" ListRuns returns {bus.MAX_RUNS} runs at most, Events {bus.MAX_EVENTS} events."
+                            f" ListRuns returns {interface.MAX_RUNS} runs at most,"
+                            f" Events {interface.MAX_EVENTS} events."
                         ),
                     ],
                 ),
@@ -232,7 +233,7 @@ def dbus() -> str:
                             " number asked for, those in between are no longer kept."
                         ),
                         words.EVENT_FIELDS,
-                        Text(f"Version {bus.EVENT_VERSION} has these kinds:"),
+                        Text(f"Version {interface.EVENT_VERSION} has these kinds:"),
                         words.EVENT_KINDS,
                     ],
                 ),

@@ -18,8 +18,9 @@ from pydantic import BaseModel, StrictBool, StrictInt
 from pydantic.fields import FieldInfo
 from render import Table, Text
 
-from rota import bus, cli, events, model, names, rules, units
+from rota import cli, events, model, names, rules, units
 from rota.errors import Exit
+from rota.interface import FILTERS, INTERFACES, PROPERTIES, SIGNALS
 from rota.names import AGENT_INTERFACE, MANAGER_INTERFACE
 
 Record = type[BaseModel]
@@ -331,20 +332,20 @@ def methods(interface: str, reading: set[str]) -> Table:
             _signature(method.returns),
             "everyone" if name in reading else "who is authorised",
         )
-        for name, method in bus.INTERFACES[interface].items()
+        for name, method in INTERFACES[interface].items()
     ]
     return Table(("Method", "What it does", "in", "out", "who may call it"), rows)
 
 
 def filters(words: Mapping[str, str]) -> Table:
     """Return what ListRuns and Stats are asked by."""
-    rows = [(f"`{name}`", words[name], f"`{kind}`") for name, kind in bus.FILTERS.items()]
+    rows = [(f"`{name}`", words[name], f"`{kind}`") for name, kind in FILTERS.items()]
     return Table(("Key", "Runs", "type"), rows)
 
 
 def signals(words: Mapping[str, str]) -> Table:
     """Return the signals of the manager."""
-    found = bus.SIGNALS[MANAGER_INTERFACE]
+    found = SIGNALS[MANAGER_INTERFACE]
     return Table(
         ("Signal", "When it is sent", "arguments"),
         [(f"`{name}`", words[name], _signature(arguments)) for name, arguments in found.items()],
@@ -356,7 +357,7 @@ def properties(words: Mapping[str, str]) -> Table:
     rows = [
         (f"`{interface}.{name}`", words[name], f"`{kind}`")
         for interface in (MANAGER_INTERFACE, AGENT_INTERFACE)
-        for name, kind in bus.PROPERTIES[interface].items()
+        for name, kind in PROPERTIES[interface].items()
     ]
     return Table(("Property", "What it holds", "type"), rows)
 

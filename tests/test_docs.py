@@ -116,7 +116,7 @@ def test_pages_name_no_place_of_the_machine_they_were_made_on(page: str) -> None
 
 
 def test_every_field_of_an_agent_on_d_bus_is_described() -> None:
-    tree = ast.parse((ROOT / "src/rota/daemon.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "src/rota/answers.py").read_text(encoding="utf-8"))
     methods = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef)}
     found = {
         key.value

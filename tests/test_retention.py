@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from rota.events import Event
-from rota.store import Query, Store
+from rota.query import Query
+from rota.store import Store
 from tests.store_kit import START, life, run_id
 
 DAY = 86_400_000_000

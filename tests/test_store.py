@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from rota.events import Event, Run, fold
-from rota.store import Appended, Query, Store, open_store
+from rota.query import Query
+from rota.store import Appended, Store, open_store
 from tests.store_kit import START, forked, life, run_id, written
 
 

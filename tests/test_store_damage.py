@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from rota.errors import RotaError
-from rota.store import VERSION, DamagedError, FullError, Store, open_store
+from rota.schema import VERSION
+from rota.store import DamagedError, FullError, Store, open_store
 from tests.store_kit import filled, forked, life, written
 
 NOISE = random.Random(1).randbytes(50_000)  # noqa: S311  (the same at every run)

@@ -17,8 +17,8 @@ from rota.errors import RotaError
 from rota.events import Run
 from rota.names import agent_of, service_of, timer_of
 from rota.quantity import USEC
+from rota.query import Query
 from rota.recorder import Recorder
-from rota.store import Query
 from rota.systemd import Systemd, UnitChange
 
 log = logging.getLogger("rotad")

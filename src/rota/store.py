@@ -7,61 +7,22 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from rota.errors import Exit, RotaError
 from rota.events import Event, Run, fold
+from rota.query import EVERYTHING, Query
+from rota.schema import COLUMNS, MIGRATIONS, SCHEMA, VERSION
 from rota.totals import Counted, Totals, changes, from_json
 
-VERSION = 2
-"""Of the schema, in PRAGMA user_version; an older one is changed into it, a newer one set aside."""
-
 _CHECKED_WHOLE = 64 * 1024 * 1024
-_COLUMNS = tuple(field.name for field in fields(Run))
-_LIST = ", ".join(_COLUMNS)
-_EVENTS = """
-CREATE TABLE events (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, agent TEXT NOT NULL,
-    kind TEXT NOT NULL, at INTEGER NOT NULL, data TEXT NOT NULL, monotonic INTEGER
-);
-"""
-_TOTALS = """
-CREATE TABLE totals (
-    agent TEXT NOT NULL, day INTEGER NOT NULL, data TEXT NOT NULL, PRIMARY KEY (agent, day)
-) WITHOUT ROWID;
-CREATE INDEX runs_of_state ON runs (state);
-CREATE INDEX runs_by ON runs (trigger);
-CREATE INDEX runs_started ON runs (started);
-CREATE INDEX events_of_agent ON events (agent);
-INSERT INTO meta VALUES ('id', lower(hex(randomblob(8))));
-"""
-_SCHEMA = f"""
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-{_EVENTS}
-CREATE TABLE runs (id TEXT PRIMARY KEY, {", ".join(_COLUMNS[1:])});
-CREATE INDEX runs_of_agent ON runs (agent);
-CREATE INDEX runs_open ON runs (agent) WHERE NOT archived;
-{_TOTALS}
-"""
-_MIGRATIONS = {
-    1: f"""
-ALTER TABLE events RENAME TO old;
-{_EVENTS}
-INSERT INTO events SELECT seq, run, agent, kind, at, data, NULL FROM old;
-DROP TABLE old;
-ALTER TABLE runs ADD COLUMN took;
-ALTER TABLE runs ADD COLUMN began;
-{_TOTALS}
-""",
-}
-"""By the version they lead away from. Runs recorded before there were totals are in none."""
-
+_LIST = ", ".join(COLUMNS)
 # An update keeps the rowid: runs are in the order of the journal, whatever the clock did.
 _SAVE = (
-    f"INSERT INTO runs ({_LIST}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
-    f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS[1:])}"
+    f"INSERT INTO runs ({_LIST}) VALUES ({', '.join('?' * len(COLUMNS))}) "
+    f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in COLUMNS[1:])}"
 )
 _SELECT = f"SELECT {_LIST} FROM runs"
 _PRUNED_AT_ONCE = 500
@@ -89,53 +50,6 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """Which runs are wanted; what is empty or None does not matter.
-
-    Attributes:
-        agents: of these agents.
-        states: in these states.
-        triggers: started by these.
-        since: begun then or later, microseconds since 1970.
-        until: begun before.
-        before: recorded before the run of this id.
-    """
-
-    agents: tuple[str, ...] | None = None
-    states: tuple[str, ...] = ()
-    triggers: tuple[str, ...] = ()
-    since: int | None = None
-    until: int | None = None
-    before: str | None = None
-
-    def where(self) -> tuple[str, list[Any]]:
-        """Return the WHERE clause, and its values."""
-        parts: list[str] = []
-        values: list[Any] = []
-        for column, wanted in (("agent", self.agents), ("state", self.states), ("trigger", self.triggers)):
-            if wanted or (column == "agent" and wanted is not None):
-                # By when rather than by what, if both are told: + keeps SQLite from the column's index.
-                plus = "+" if self.since is not None and column != "agent" else ""
-                parts.append(f"{plus}{column} IN ({', '.join('?' * len(wanted))})")
-                values += wanted
-        for operator, moment in ((">=", self.since), ("<", self.until)):
-            if moment is not None:
-                parts.append(f"started {operator} ?")
-                values.append(moment)
-        if self.before is not None:
-            parts.append("rowid < (SELECT rowid FROM runs WHERE id = ?)")
-            values.append(self.before)
-        return (f"WHERE {' AND '.join(parts)}" if parts else ""), values
-
-    def order(self) -> str:
-        """Return how they are sorted: newest first, as recorded; by the clock where that is asked for."""
-        return "started DESC, rowid DESC" if self.until is not None and self.before is None else "rowid DESC"
-
-
-EVERYTHING = Query()
-
-
-@dataclass(frozen=True, slots=True)
 class Appended:
     """What is new after `Store.append`: runs that changed, and events with their numbers."""
 
@@ -159,7 +73,7 @@ class FullError(RotaError):
 
 
 def _run(row: Sequence[Any]) -> Run:
-    values = dict(zip(_COLUMNS, row, strict=True))
+    values = dict(zip(COLUMNS, row, strict=True))
     values["archived"] = bool(values["archived"])
     return Run(**values)
 
@@ -207,7 +121,7 @@ class Store:
     def _upgrade(self) -> None:
         """Make the tables, or change older ones, each step in a transaction."""
         while (version := self._db.execute("PRAGMA user_version").fetchone()[0]) != VERSION:
-            script = _MIGRATIONS.get(version, "") if version else _SCHEMA
+            script = MIGRATIONS.get(version, "") if version else SCHEMA
             if not script:
                 raise DamagedError(f"it has schema {version}, this rota writes {VERSION}")
             after = version + 1 if version else VERSION

@@ -13,9 +13,10 @@ from dbus_next.aio.message_bus import MessageBus
 from dbus_next.constants import MessageFlag, MessageType
 from dbus_next.message import Message
 
-from rota.bus import Caller, Events, Exported
+from rota.bus import Exported
 from rota.client import Client
 from rota.events import Event, Run
+from rota.interface import Caller, Events
 from rota.names import BUS_NAME, MANAGER_INTERFACE, MANAGER_PATH
 from rota.store import Recorded
 from rota.systemd import connect

@@ -14,9 +14,9 @@ from dbus_next.message import Message
 from dbus_next.signature import Variant
 
 from rota import __version__
-from rota.bus import INTERFACES, MAX_EVENTS, MAX_RUNS, PROPERTIES, SIGNALS
 from rota.client import Client
 from rota.errors import Exit, RotaError
+from rota.interface import INTERFACES, MAX_EVENTS, MAX_RUNS, PROPERTIES, SIGNALS
 from rota.names import AGENT_INTERFACE, AGENT_PATH, BUS_NAME, ERRORS, MANAGER_INTERFACE, MANAGER_PATH
 from rota.systemd import CallError, connect, escape, plain
 from tests.bus.house import NAMES, PATHS, RUN, Meeting, run

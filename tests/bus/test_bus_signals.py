@@ -11,7 +11,7 @@ from dbus_next.aio.message_bus import MessageBus
 from dbus_next.constants import MessageType
 from dbus_next.message import Message
 
-from rota.bus import SIGNALS, run_table
+from rota.interface import SIGNALS, run_table
 from rota.names import BUS_NAME, MANAGER_INTERFACE, MANAGER_PATH
 from rota.systemd import call, plain
 from tests.bus.house import NAMES, RECORDED, RUN, Meeting, run
