@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple
 from typing import Any
 
 import pytest
@@ -280,7 +279,7 @@ def test_where_a_batch_ends_makes_no_difference(found: Sequence[Event], cut: int
     run: Run | None = None
     for step in found[:cut]:
         run = fold(run, step)
-    kept = Run(*astuple(run)) if run else None  # as the store would give it back
+    kept = Run(*run) if run else None  # as the store would give it back
     for step in found[cut:]:
         kept = fold(kept, step)
     assert kept == whole

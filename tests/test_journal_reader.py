@@ -174,3 +174,26 @@ json.dump({"absent": absent, "whole": rows(whole.store), "parts": rows(parts.sto
     assert row[6:] == ["timer", None, 70_123, True]
     assert next(row[7] for row in found["whole"] if row[0] == "stopped") == "ada"
     assert found["changed"] == []  # what was there before it began is not news
+
+
+def test_a_store_whose_cursor_is_none_is_begun_anew(tmp_path: Path) -> None:
+    found = on_journal(
+        tmp_path,
+        """
+def recording(name):
+    return Recorder(files / name, changed=[].append, recorded=[].append, user=False)
+
+put(0)
+first = recording("a.db")
+asyncio.run(first.drain())
+whole = len(first.store.runs(limit=100))
+first.store.append([], "s=1;whatever")
+first.store.close()
+again = recording("a.db")
+asyncio.run(again.drain())
+json.dump([whole, len(again.store.runs(limit=100)), len(list(files.glob("a.db.damaged-*")))], sys.stdout)
+""",
+    )
+    whole, again, aside = found
+    assert whole == again > 0
+    assert aside >= 1

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,7 +62,7 @@ def test_every_field_comes_back_as_it_was(store: Store) -> None:
         run = fold(run, event)
         assert store.append([event], "c").runs == [run] == [store.get(run_id(1))]
     assert run is not None
-    assert replace(run, archived=False) != run
+    assert run._replace(archived=False) != run
 
 
 def test_a_run_goes_on_where_the_last_batch_left_it(store: Store) -> None:
@@ -107,7 +106,7 @@ def test_newest_first_of_all_or_of_one_agent(store: Store) -> None:
 def test_find_by_the_beginning_of_an_id(store: Store) -> None:
     ids = ["ab" + "0" * 30, "abf" + "f" * 29, "ac" + "0" * 30, "f" * 32]
     for number, name in enumerate(ids):
-        store.append([replace(event, run=name) for event in life(number)], "c")
+        store.append([event._replace(run=name) for event in life(number)], "c")
 
     def found(prefix: str, limit: int = 10) -> list[str]:
         return [run.id for run in store.find(prefix, limit)]

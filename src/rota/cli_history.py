@@ -127,7 +127,7 @@ def export(arguments: argparse.Namespace) -> int:
     """Write runs as JSON lines or CSV, newest first."""
     from rota.events import Run  # noqa: PLC0415  (only here)
 
-    asyncio.run(_export(arguments, tuple(Run.__dataclass_fields__)))
+    asyncio.run(_export(arguments, Run._fields))
     return int(Exit.OK)
 
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 OVER = frozenset(("succeeded", "failed", "timed-out", "killed", "skipped", "unknown"))
 BAD = frozenset(("failed", "timed-out", "killed", "unknown"))
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+# Tuples, because a hundred thousand are made when rotad catches up.
+class Event(NamedTuple):
     """One step in the life of a run.
 
     Attributes:
@@ -34,12 +37,11 @@ class Event:
     agent: str
     run: str
     at: int
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = _NOTHING
     monotonic: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """One run of an agent. Times are microseconds since 1970 (UTC), sizes bytes, None where not known.
 
     Attributes:
@@ -95,6 +97,11 @@ class Run:
     def over(self) -> bool:
         """Whether the run has ended."""
         return self.state in OVER
+
+
+def replace(run: Run, **changes: Any) -> Run:
+    """Return a run with some of its fields changed."""
+    return run._replace(**changes)
 
 
 # systemd.service(5), "$SERVICE_RESULT"; what is not named here is a failure.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dbus_next.signature import Variant
@@ -168,8 +168,7 @@ def vardict(table: Mapping[str, Any]) -> dict[str, Variant]:
 
 def run_table(run: Run) -> dict[str, Any]:
     """Return a run as a table of what is known of it."""
-    table = {field.name: getattr(run, field.name) for field in fields(run)}
-    return {key: value for key, value in table.items() if value is not None}
+    return {key: value for key, value in run._asdict().items() if value is not None}
 
 
 async def _list_agents(service: Service, _: Caller, __: str, ___: list[Any]) -> list[Any]:

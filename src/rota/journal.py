@@ -26,7 +26,8 @@ ROTA_MESSAGE = "5b7c9a1e0d3f4c5e8a6b2d1f9e0c7a34"
 """MESSAGE_ID of every structured entry of rotad's."""
 
 _RUN = re.compile("[0-9a-f]{32}")
-_NUMBER = re.compile("[0-9]{1,18}")
+_DIGITS = 19
+"""A number of so many digits may be too large for 63 bits."""
 _LARGEST = 2**63 - 1
 _UNDER_WAY = 10_000_000
 """An entry is no longer on its way to journald (microseconds); beyond that the clock was set meanwhile."""
@@ -43,8 +44,10 @@ def _text(fields: Fields, name: str) -> str:
 
 def _number(fields: Fields, name: str) -> int | None:
     """Return a number, None for what is none that SQLite and D-Bus could hold."""
-    text = _text(fields, name)
-    return int(text) if _NUMBER.fullmatch(text) else None
+    value = fields.get(name)
+    if isinstance(value, list):
+        value = value[0]
+    return int(value) if value and len(value) < _DIGITS and value.isdigit() else None
 
 
 def _exited(fields: Fields) -> dict[str, Any]:
@@ -100,9 +103,9 @@ def _systemd_event(fields: Fields, cursor: Callable[[], str], at: int, monotonic
     run = _text(fields, "INVOCATION_ID") or _text(fields, "USER_INVOCATION_ID")
     kind, read = message
     data = read(fields)
-    message_text = _text(fields, "MESSAGE")
-    started = kind != "running" or message_text.startswith(("Started ", "Finished "))
-    unmet = None if started else _UNMET.search(message_text)
+    unmet = None
+    if kind == "running" and not (text := _text(fields, "MESSAGE")).startswith(("Started ", "Finished ")):
+        unmet = _UNMET.search(text)
     if unmet or not _RUN.fullmatch(run) or data.get("result") in (*_NEVER_BEGAN, "start-limit-hit"):
         # The invocation id is absent, or that of the run before: nothing was started.
         run = _identity(cursor())
@@ -114,16 +117,22 @@ def _systemd_event(fields: Fields, cursor: Callable[[], str], at: int, monotonic
     return Event(kind, agent, run, at, data, monotonic)
 
 
+def _refuse(constant: str) -> None:
+    """Raise what a number that JSON has not is worth."""
+    raise ValueError(constant)
+
+
 def _data(text: str) -> dict[str, Any]:
     """Return the data of an entry of rotad's.
 
     Raises:
         ValueError, RecursionError: it is not what SQLite and D-Bus can hold.
     """
-    data = json.loads(text or "{}")
+    data = json.loads(text or "{}", parse_constant=_refuse)
     if not isinstance(data, dict):
         raise ValueError("not a table")
-    json.dumps(data, ensure_ascii=False, allow_nan=False).encode()
+    if "\\u" in text:
+        json.dumps(data, ensure_ascii=False).encode()  # half a surrogate pair
     for value in data.values():
         if isinstance(value, dict | list) or (isinstance(value, int | float) and abs(value) > _LARGEST):
             raise ValueError("not a plain value")
@@ -160,6 +169,14 @@ def to_event(
     if monotonic is not None and 0 <= at - sent <= _UNDER_WAY:
         monotonic -= at - sent
     return _systemd_event(fields, cursor, sent, monotonic)
+
+
+_CURSOR = re.compile("[a-z]=[0-9a-f]+(;[a-z]=[0-9a-f]+)*")
+
+
+def is_cursor(text: str) -> bool:
+    """Tell whether this may be a cursor of journald's; sd_journal_seek_cursor(3) refuses others."""
+    return _CURSOR.fullmatch(text) is not None
 
 
 class Reader:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 from rota.events import Run
 
 VERSION = 2
 """Of the schema, in PRAGMA user_version; an older one is changed into it, a newer one set aside."""
 
-COLUMNS = tuple(field.name for field in fields(Run))
+COLUMNS = Run._fields
 """Of the table `runs`."""
 
 _EVENTS = """
@@ -22,8 +20,9 @@ _TOTALS = """
 CREATE TABLE totals (
     agent TEXT NOT NULL, day INTEGER NOT NULL, data TEXT NOT NULL, PRIMARY KEY (agent, day)
 ) WITHOUT ROWID;
-CREATE INDEX runs_of_state ON runs (state);
-CREATE INDEX runs_by ON runs (trigger);
+CREATE INDEX runs_of_state ON runs (state) WHERE state <> 'succeeded';
+CREATE INDEX runs_of_agent_and_state ON runs (agent, state) WHERE state <> 'succeeded';
+CREATE INDEX runs_by ON runs (trigger) WHERE trigger <> 'timer';
 CREATE INDEX runs_started ON runs (started);
 CREATE INDEX events_of_agent ON events (agent);
 INSERT INTO meta VALUES ('id', lower(hex(randomblob(8))));

@@ -7,9 +7,10 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rota.errors import Exit, RotaError
 from rota.events import Event, Run, fold
@@ -17,6 +18,8 @@ from rota.query import EVERYTHING, Query
 from rota.schema import COLUMNS, MIGRATIONS, SCHEMA, VERSION
 from rota.totals import Counted, Totals, changes, from_json
 
+_CHECKPOINT = 4000
+"""Pages of 4 KiB in the write-ahead log before they go into the database, with two calls of fsync(2)."""
 _CHECKED_WHOLE = 64 * 1024 * 1024
 _LIST = ", ".join(COLUMNS)
 # An update keeps the rowid: runs are in the order of the journal, whatever the clock did.
@@ -25,7 +28,7 @@ _SAVE = (
     f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in COLUMNS[1:])}"
 )
 _SELECT = f"SELECT {_LIST} FROM runs"
-_PRUNED_AT_ONCE = 500
+_PRUNED_AT_ONCE = _ASKED_AT_ONCE = 500
 # Each agent once, by skipping through the index of agents (sqlite.org, "Loose index scan" by hand).
 _AGENTS = """
 WITH RECURSIVE found (agent) AS (
@@ -36,8 +39,7 @@ WITH RECURSIVE found (agent) AS (
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """An event with its place in the store.
 
     Attributes:
@@ -57,11 +59,13 @@ class Appended:
     events: list[Recorded]
 
 
-_INSERT = "INSERT INTO events (run, agent, kind, at, data, monotonic) VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT = "INSERT INTO events (seq, run, agent, kind, at, data, monotonic) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
-def _event_row(event: Event) -> tuple[Any, ...]:
-    return (event.run, event.agent, event.kind, event.at, json.dumps(dict(event.data)), event.monotonic)
+def _event_row(recorded: Recorded) -> tuple[Any, ...]:
+    seq, event = recorded
+    data = json.dumps(dict(event.data)) if event.data else "{}"
+    return (seq, event.run, event.agent, event.kind, event.at, data, event.monotonic)
 
 
 class DamagedError(Exception):
@@ -112,6 +116,7 @@ class Store:
             self._db.execute("PRAGMA journal_mode = WAL")
             # A power cut may take the newest transactions, with their cursor: the journal has them.
             self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
             if path.stat().st_size <= _CHECKED_WHOLE:
                 verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
                 if verdict != "ok":
@@ -150,19 +155,17 @@ class Store:
         Raises:
             FullError: there is no room; the same events can be given again.
         """
-        before: dict[str, Run | None] = {}
-        changed: dict[str, Run] = {}
-        recorded: list[Recorded] = []
+        found = list(events)
         with _translated(self._path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                for event in events:
-                    if event.run not in changed:
-                        before[event.run] = self._get(event.run)
-                    changed[event.run] = fold(changed.get(event.run, before[event.run]), event)
-                    row = self._db.execute(_INSERT, _event_row(event))
-                    recorded.append(Recorded(row.lastrowid or 0, event))
-                self._db.executemany(_SAVE, map(astuple, changed.values()))
+                before = self._known({event.run for event in found})
+                changed: dict[str, Run] = {}
+                for event in found:
+                    changed[event.run] = fold(changed.get(event.run) or before.get(event.run), event)
+                recorded = list(map(Recorded, count(self._last_seq() + 1), found))
+                self._db.executemany(_INSERT, map(_event_row, recorded))
+                self._db.executemany(_SAVE, changed.values())
                 self._count(before, changed)
                 self._db.execute("INSERT OR REPLACE INTO meta VALUES ('cursor', ?)", (cursor,))
                 self._db.execute("COMMIT")
@@ -172,7 +175,21 @@ class Store:
                 raise
         return Appended(list(changed.values()), recorded)
 
-    def _count(self, before: Mapping[str, Run | None], after: Mapping[str, Run]) -> None:
+    def _known(self, runs: Collection[str]) -> dict[str, Run]:
+        """Return the runs of these ids that there are."""
+        names = list(runs)
+        known: dict[str, Run] = {}
+        for start in range(0, len(names), _ASKED_AT_ONCE):
+            some = names[start : start + _ASKED_AT_ONCE]
+            query = f"{_SELECT} WHERE id IN ({', '.join('?' * len(some))})"
+            known |= {row[0]: _run(row) for row in self._db.execute(query, some)}
+        return known
+
+    def _last_seq(self) -> int:
+        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+        return int(row[0]) if row else 0
+
+    def _count(self, before: Mapping[str, Run], after: Mapping[str, Run]) -> None:
         """Add runs that are filed now to the totals of their days; what one was counted as before, is not."""
         for key, totals in changes(before, after).items():
             row = self._db.execute("SELECT data FROM totals WHERE agent = ? AND day = ?", key).fetchone()
@@ -231,8 +248,7 @@ class Store:
         """Return the number of the event from which on none is missing, and of the last; (1, 0) for none."""
         with _translated(self._path):
             first = self._meta("first")
-            row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
-        return int(first or 1), int(row[0]) if row else 0
+            return int(first or 1), self._last_seq()
 
     def seq_before(self, at: int) -> int:
         """Return the number of the last event that was before a moment, where the clock only went forward."""

@@ -136,16 +136,16 @@ def _filed(run: Run | None) -> bool:
     return run is not None and run.over and run.archived
 
 
-def changes(before: Mapping[str, Run | None], after: Mapping[str, Run]) -> dict[tuple[str, int], Totals]:
+def changes(before: Mapping[str, Run], after: Mapping[str, Run]) -> dict[tuple[str, int], Totals]:
     """Return what has to be added to the totals of agents and days when runs change.
 
     Args:
-        before: the runs as they were, by id; None for a new one.
+        before: the runs as they were, by id; new ones are not in it.
         after: as they are.
     """
     found: dict[tuple[str, int], Totals] = {}
     for name, run in after.items():
-        for state, times in ((before[name], -1), (run, 1)):
+        for state, times in ((before.get(name), -1), (run, 1)):
             if state is not None and _filed(state):
                 found.setdefault((state.agent, day_of(state)), Totals()).add(counted(state), times)
     return found

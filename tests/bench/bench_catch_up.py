@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from tests.bench.common import apply, machine, median, script, table, verdict
 
 ENTRIES, AGENTS, ROUNDS = 100_000, 50, 3
@@ -20,9 +19,10 @@ template = {}
 for line in subprocess.check_output(shown, text=True).splitlines():
     entry = json.loads(line)
     run = entry.get("INVOCATION_ID") or entry.get("ROTA_RUN")
-    if (entry.get("UNIT") or entry.get("ROTA_EVENT") and "rota-") and run:
+    if (entry.get("UNIT") or entry.get("ROTA_EVENT")) and run:
         template.setdefault(run, []).append(entry)
-lives = [life for life in template.values() if len(life) >= 5 and any(e.get("ROTA_EVENT") == "archived" for e in life)]
+whole = {run for run, life in template.items() if any(e.get("ROTA_EVENT") == "archived" for e in life)}
+lives = [life for run, life in template.items() if run in whole and len(life) >= 5]
 if not lives:
     raise SystemExit(f"no whole life of a run among {len(template)}")
 made = number = 0
@@ -34,7 +34,8 @@ with subprocess.Popen(["/usr/lib/systemd/systemd-journal-remote", "-o", f"{where
         stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as remote:
     while made < entries:
         life = lives[number % len(lives)]
-        was, run, name = (life[0].get("INVOCATION_ID") or life[0]["ROTA_RUN"]), uuid.uuid4().hex, f"agent-{number % agents:03}"
+        was, run = life[0].get("INVOCATION_ID") or life[0]["ROTA_RUN"], uuid.uuid4().hex
+        name = f"agent-{number % agents:03}"
         old = next(entry["ROTA_AGENT"] for entry in life if entry.get("ROTA_AGENT"))
         for entry in life:
             made += 1
@@ -87,7 +88,8 @@ start = time.perf_counter()
 matches = ["_PID=1", "+", "_SYSTEMD_UNIT=rotad.service"]
 with subprocess.Popen(["journalctl", "-q", "-o", "json", *matches], stdout=subprocess.PIPE) as reading:
     count = sum(block.count(b"\\n") for block in iter(lambda: reading.stdout.read(1 << 16), b""))
-print(json.dumps([time.perf_counter() - start, count, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))
+took = time.perf_counter() - start
+print(json.dumps([took, count, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))
 """
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import xml.etree.ElementTree as ET
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -339,7 +338,7 @@ def test_text_that_a_message_cannot_hold_is_mended(private_bus: str, value: str)
         met.house.extra = {"odd": value}
         reply = await met.ask("GetAgent", "s", "a")
         assert reply.body[0]["odd"].value in ("a\N{REPLACEMENT CHARACTER}b", "a?b")
-        met.exported.run_changed(replace(RUN, reason=value))
+        met.exported.run_changed(RUN._replace(reason=value))
         assert (await met.ask("ListAgents")).message_type is MessageType.METHOD_RETURN
 
     run(private_bus, work)
