@@ -20,6 +20,12 @@ from rota.totals import Counted, Totals, changes, from_json
 
 _CHECKPOINT = 4000
 """Pages of 4 KiB in the write-ahead log before they go into the database, with two calls of fsync(2)."""
+LASTING = frozenset(("failed", "deactivated", "skipped", "not-started", "stopped", "lost"))
+"""Events that tell how a run ended: on the disk before anybody hears of them.
+
+journald writes to the disk every five minutes (SyncIntervalSec=, journald.conf(5)), so after a power cut the
+store may be all that knows of a run. Other events go to the disk with these, or when the kernel sees fit.
+"""
 _CHECKED_WHOLE = 64 * 1024 * 1024
 _LIST = ", ".join(COLUMNS)
 # An update keeps the rowid: runs are in the order of the journal, whatever the clock did.
@@ -114,8 +120,6 @@ class Store:
         with _translated(path):
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.execute("PRAGMA journal_mode = WAL")
-            # A power cut may take the newest transactions, with their cursor: the journal has them.
-            self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
             if path.stat().st_size <= _CHECKED_WHOLE:
                 verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -156,7 +160,9 @@ class Store:
             FullError: there is no room; the same events can be given again.
         """
         found = list(events)
+        lasting = any(event.kind in LASTING for event in found)
         with _translated(self._path):
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if lasting else 'NORMAL'}")
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 before = self._known({event.run for event in found})
