@@ -168,12 +168,11 @@ def test_kill_at_any_moment_loses_and_doubles_nothing(path: Path) -> None:
     assert len(set(reached)) >= 15
 
 
-def test_the_end_of_a_run_is_on_the_disk_before_anybody_hears_of_it(tmp_path: Path) -> None:
+def test_the_end_of_a_run_is_on_the_disk_before_anybody_hears_of_it(store: Store) -> None:
     def synced(event: Event) -> int:
         store.append([event], "c")
         return int(store._db.execute("PRAGMA synchronous").fetchone()[0])
 
-    store = Store(tmp_path / "rota.db")
     normal, full = 1, 2  # sqlite.org/pragma.html
     assert [synced(event) for event in life(1)] == [normal, normal, full]
     assert [synced(event) for event in life(2)] == [normal, normal, full]
