@@ -28,6 +28,8 @@ ROTA_MESSAGE = "5b7c9a1e0d3f4c5e8a6b2d1f9e0c7a34"
 _RUN = re.compile("[0-9a-f]{32}")
 _NUMBER = re.compile("[0-9]{1,18}")
 _LARGEST = 2**63 - 1
+_PLACE = re.compile(";b=([0-9a-f]{32});m=([0-9a-f]+);t=([0-9a-f]+);")
+"""In a cursor, boot, microseconds since boot and since 1970: opaque by its man page, but alike since 2012."""
 _UNDER_WAY = 10_000_000
 """An entry is no longer on its way to journald (microseconds); beyond that the clock was set meanwhile."""
 _STATUS_NAME = re.compile(r"status=\d+/(\S+)")
@@ -174,11 +176,34 @@ class Reader:
         if cursor is None:
             self._reader.seek_head()
         else:
-            self._reader.seek_cursor(cursor)
-            vacuumed = self._reader._next() and not self._reader.test_cursor(cursor)
-            # Then this one is the next there is: back behind the one before it, if there is any.
-            if vacuumed and not self._reader._previous():
-                self._reader.seek_head()
+            self._seek(cursor)
+
+    def _seek(self, cursor: str) -> None:
+        """Go to the entry of a cursor; where it is gone, to the last one before it."""
+        self._reader.seek_cursor(cursor)
+        if self._reader._next() and self._reader.test_cursor(cursor):
+            return
+        # Vacuumed; or lost with the end of the journal in a power cut. Then later entries have numbers up to
+        # the cursor's once more, and sd_journal_seek_cursor(3), which goes by them, is behind them all.
+        place = _PLACE.search(cursor)
+        if place is None:
+            raise ValueError(f"not a journal cursor: {cursor}")
+        boot, monotonic, at = place[1], int(place[2], 16), int(place[3], 16)
+        earlier_boot = None
+        self._reader.seek_tail()
+        while self._reader._previous():
+            since_boot, entry_boot = self._reader._get_monotonic()
+            if entry_boot.hex() != boot:
+                if earlier_boot is None and self._reader._get_realtime() <= at:
+                    earlier_boot = self._reader._get_cursor()
+            elif since_boot <= monotonic:
+                return
+        if earlier_boot is None:
+            self._reader.seek_head()
+        else:
+            # Nothing of the cursor's boot is left up to it: only the clock tells what was before.
+            self._reader.seek_cursor(earlier_boot)
+            self._reader._next()
 
     def _match(self, user: bool) -> None:
         uid = os.getuid()
