@@ -8,6 +8,7 @@ journald's. And rota's, believed only from rotad, for what systemd does not say.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,8 @@ Fields = Mapping[str, bytes | list[bytes]]
 
 ROTA_MESSAGE = "5b7c9a1e0d3f4c5e8a6b2d1f9e0c7a34"
 """MESSAGE_ID of every structured entry of rotad's."""
+
+log = logging.getLogger("rotad")
 
 _RUN = re.compile("[0-9a-f]{32}")
 _NUMBER = re.compile("[0-9]{1,18}")
@@ -105,7 +108,9 @@ def _systemd_event(fields: Fields, cursor: Callable[[], str], at: int, monotonic
     message_text = _text(fields, "MESSAGE")
     started = kind != "running" or message_text.startswith(("Started ", "Finished "))
     unmet = None if started else _UNMET.search(message_text)
-    if unmet or not _RUN.fullmatch(run) or data.get("result") in (*_NEVER_BEGAN, "start-limit-hit"):
+    if run and not _RUN.fullmatch(run):
+        return None  # of a damaged journal file
+    if unmet or not run or data.get("result") in (*_NEVER_BEGAN, "start-limit-hit"):
         # The invocation id is absent, or that of the run before: nothing was started.
         run = _identity(cursor())
         if kind == "running":
@@ -162,6 +167,15 @@ def to_event(
     if monotonic is not None and 0 <= at - sent <= _UNDER_WAY:
         monotonic -= at - sent
     return _systemd_event(fields, cursor, sent, monotonic)
+
+
+def _fields(reader: Any) -> Fields | None:
+    """Return the fields of the entry that a raw reader is at, None if the journal file is damaged there."""
+    try:
+        fields: Fields = reader._get_all()
+    except (OSError, ValueError):  # no "=" in a field; a name that is not UTF-8
+        return None
+    return fields
 
 
 class Reader:
@@ -223,11 +237,14 @@ class Reader:
         """Return events after the last read, the cursor behind them, and whether there may be more."""
         self._reader.process()
         events: list[Event] = []
-        seen = 0
+        seen = damaged = 0
         while seen < limit and self._reader._next():
             seen += 1
+            if (fields := _fields(self._reader)) is None:
+                damaged += 1
+                continue
             event = to_event(
-                self._reader._get_all(),
+                fields,
                 self._reader._get_cursor,
                 self._reader._get_realtime(),
                 self._reader._get_monotonic()[0],
@@ -236,6 +253,8 @@ class Reader:
                 events.append(event)
         if seen:
             self.cursor = self._reader._get_cursor()
+        if damaged:
+            log.warning("the journal is damaged: %d entries cannot be read, and were passed over", damaged)
         return events, self.cursor, seen == limit
 
 
@@ -294,4 +313,4 @@ class Output:
         """Yield the lines that came since the last call."""
         self._reader.process()
         while self._reader._next():
-            yield _text(self._reader._get_all(), "MESSAGE")
+            yield _text(_fields(self._reader) or {}, "MESSAGE")
