@@ -292,3 +292,11 @@ def test_a_journal_that_lost_entries_still_gives_runs(case: str, data: st.DataOb
     kept = data.draw(st.permutations([event for event in found if data.draw(st.booleans())]))
     for run in folded(kept):
         assert run.state in OVER | {"activated", "running"}
+
+
+def test_how_long_a_run_took_is_not_known_without_its_beginning() -> None:
+    end = Event("deactivated", "a", RUN, 9000, {}, monotonic=900)
+    begun = run_of(Event("activated", "a", RUN, 1000, {}, monotonic=100), end)
+    assert (begun.state, begun.took) == ("succeeded", 800)
+    lost = run_of(Event("exited", "a", RUN, 8000, {"command": "ExecStart"}, monotonic=800), end)
+    assert (lost.state, lost.took) == ("succeeded", None)

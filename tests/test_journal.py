@@ -293,6 +293,14 @@ def test_text_that_is_not_utf8() -> None:
     assert found.data["result"] == "��"
 
 
+def test_a_damaged_invocation_id_is_no_start_that_came_to_nothing() -> None:
+    damaged = f"{RUN[:-3]}\x01\xff?"
+    assert one(entry(MESSAGE_ID=FINISHED, INVOCATION_ID=damaged)) is None
+    absent = one(entry(MESSAGE_ID=FINISHED, INVOCATION_ID=""))
+    assert absent is not None
+    assert absent.kind == "skipped"
+
+
 def test_own_entries() -> None:
     found = one(own("triggered", {"trigger": "person", "by": "ada"}))
     assert found == Event("triggered", "a", RUN, 1_795_212_587_900_000, {"trigger": "person", "by": "ada"})

@@ -50,7 +50,7 @@ class Run(NamedTuple):
         state: see the module.
         reason: why, in systemd's word (exit-code, signal, timeout, oom-kill, ...) or rota's
             (stopped, paused, condition).
-        started: when systemd began to start it.
+        started: when systemd began to start it; if the journal lost that, the first that is known of it.
         ended: when it was over.
         took: how long it took, in microseconds, by the clock that nobody sets; without time asleep.
         status: exit status of the main process; not known after a signal.
@@ -242,6 +242,8 @@ _STEPS: Mapping[str, Callable[[Run, Event], Run]] = {
 }
 
 KINDS = tuple(_STEPS)
+_BEGINNINGS = ("activated", "running", "skipped", "not-started")
+"""Of a run whose first event is another, the journal lost the beginning: how long it took is not known."""
 
 
 def fold(run: Run | None, event: Event) -> Run:
@@ -257,6 +259,6 @@ def fold(run: Run | None, event: Event) -> Run:
             started=event.at,
             boot=event.data.get("boot"),
             cursor=event.data.get("cursor"),
-            began=event.monotonic,
+            began=event.monotonic if event.kind in _BEGINNINGS else None,
         )
     return _STEPS[event.kind](run, event)

@@ -8,6 +8,7 @@ journald's. And rota's, believed only from rotad, for what systemd does not say.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -25,10 +26,14 @@ Fields = Mapping[str, bytes | list[bytes]]
 ROTA_MESSAGE = "5b7c9a1e0d3f4c5e8a6b2d1f9e0c7a34"
 """MESSAGE_ID of every structured entry of rotad's."""
 
+log = logging.getLogger("rotad")
+
 _RUN = re.compile("[0-9a-f]{32}")
 _DIGITS = 19
 """A number of so many digits may be too large for 63 bits."""
 _LARGEST = 2**63 - 1
+_PLACE = re.compile(";b=([0-9a-f]{32});m=([0-9a-f]+);t=([0-9a-f]+);")
+"""In a cursor, boot, microseconds since boot and since 1970: opaque by its man page, but alike since 2012."""
 _UNDER_WAY = 10_000_000
 """An entry is no longer on its way to journald (microseconds); beyond that the clock was set meanwhile."""
 _STATUS_NAME = re.compile(r"status=\d+/(\S+)")
@@ -106,7 +111,9 @@ def _systemd_event(fields: Fields, cursor: Callable[[], str], at: int, monotonic
     unmet = None
     if kind == "running" and not (text := _text(fields, "MESSAGE")).startswith(("Started ", "Finished ")):
         unmet = _UNMET.search(text)
-    if unmet or not _RUN.fullmatch(run) or data.get("result") in (*_NEVER_BEGAN, "start-limit-hit"):
+    if run and not _RUN.fullmatch(run):
+        return None  # of a damaged journal file
+    if unmet or not run or data.get("result") in (*_NEVER_BEGAN, "start-limit-hit"):
         # The invocation id is absent, or that of the run before: nothing was started.
         run = _identity(cursor())
         if kind == "running":
@@ -171,12 +178,18 @@ def to_event(
     return _systemd_event(fields, cursor, sent, monotonic)
 
 
-_CURSOR = re.compile("[a-z]=[0-9a-f]+(;[a-z]=[0-9a-f]+)*")
-
-
 def is_cursor(text: str) -> bool:
     """Tell whether this may be a cursor of journald's; sd_journal_seek_cursor(3) refuses others."""
-    return _CURSOR.fullmatch(text) is not None
+    return _PLACE.search(text) is not None
+
+
+def _fields(reader: Any) -> Fields | None:
+    """Return the fields of the entry that a raw reader is at, None if the journal file is damaged there."""
+    try:
+        fields: Fields = reader._get_all()
+    except (OSError, ValueError):  # no "=" in a field; a name that is not UTF-8
+        return None
+    return fields
 
 
 class Reader:
@@ -191,11 +204,34 @@ class Reader:
         if cursor is None:
             self._reader.seek_head()
         else:
-            self._reader.seek_cursor(cursor)
-            vacuumed = self._reader._next() and not self._reader.test_cursor(cursor)
-            # Then this one is the next there is: back behind the one before it, if there is any.
-            if vacuumed and not self._reader._previous():
-                self._reader.seek_head()
+            self._seek(cursor)
+
+    def _seek(self, cursor: str) -> None:
+        """Go to the entry of a cursor; where it is gone, to the last one before it."""
+        self._reader.seek_cursor(cursor)
+        if self._reader._next() and self._reader.test_cursor(cursor):
+            return
+        # Vacuumed; or lost with the end of the journal in a power cut. Then later entries have numbers up to
+        # the cursor's once more, and sd_journal_seek_cursor(3), which goes by them, is behind them all.
+        place = _PLACE.search(cursor)
+        if place is None:
+            raise ValueError(f"not a journal cursor: {cursor}")
+        boot, monotonic, at = place[1], int(place[2], 16), int(place[3], 16)
+        earlier_boot = None
+        self._reader.seek_tail()
+        while self._reader._previous():
+            since_boot, entry_boot = self._reader._get_monotonic()
+            if entry_boot.hex() != boot:
+                if earlier_boot is None and self._reader._get_realtime() <= at:
+                    earlier_boot = self._reader._get_cursor()
+            elif since_boot <= monotonic:
+                return
+        if earlier_boot is None:
+            self._reader.seek_head()
+        else:
+            # Nothing of the cursor's boot is left up to it: only the clock tells what was before.
+            self._reader.seek_cursor(earlier_boot)
+            self._reader._next()
 
     def _match(self, user: bool) -> None:
         uid = os.getuid()
@@ -215,11 +251,14 @@ class Reader:
         """Return events after the last read, the cursor behind them, and whether there may be more."""
         self._reader.process()
         events: list[Event] = []
-        seen = 0
+        seen = damaged = 0
         while seen < limit and self._reader._next():
             seen += 1
+            if (fields := _fields(self._reader)) is None:
+                damaged += 1
+                continue
             event = to_event(
-                self._reader._get_all(),
+                fields,
                 self._reader._get_cursor,
                 self._reader._get_realtime(),
                 self._reader._get_monotonic()[0],
@@ -228,6 +267,8 @@ class Reader:
                 events.append(event)
         if seen:
             self.cursor = self._reader._get_cursor()
+        if damaged:
+            log.warning("the journal is damaged: %d entries cannot be read, and were passed over", damaged)
         return events, self.cursor, seen == limit
 
 
@@ -286,4 +327,4 @@ class Output:
         """Yield the lines that came since the last call."""
         self._reader.process()
         while self._reader._next():
-            yield _text(self._reader._get_all(), "MESSAGE")
+            yield _text(_fields(self._reader) or {}, "MESSAGE")

@@ -329,7 +329,11 @@ class Observer:
         if not run.over and self._user and measured.get("result") == "success":
             self._tell_success(run.agent, run.id, measured)
         elif not run.over:
-            reason = "the machine went down" if run.boot != boot else "the journal does not say how it ended"
+            reason = (
+                "the machine went down"
+                if run.boot not in (None, boot)
+                else "the journal does not say how it ended"
+            )
             self._lose(run.agent, run.id, reason)
         if loaded and run.trigger is None:
             await self._record_trigger(unit, run.id)
