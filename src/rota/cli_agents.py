@@ -17,8 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rota import definitions, output, pauses
-from rota.cli_history import list_runs, runs_table
+from rota import definitions, output, pauses, portrait
+from rota.cli_history import list_runs, moment, runs_table
 from rota.client import Client, client
 from rota.errors import Exit, RotaError
 from rota.events import BAD, OVER
@@ -100,21 +100,32 @@ def _next(agent: Table, present: int) -> Cell:
 
 def _last(agent: Table, present: int) -> list[Cell]:
     run = agent.get("last")
+    missed: list[Cell] = [(f"  {agent['missed']} missed since", "red")] if agent.get("missed") else []
     if run is None:
-        return [("-", "")]
+        return [("-", ""), *missed]
     text, style = output.word(run["state"])
     detail = "" if run["state"] == "unknown" else output.why(run) or output.took(run)
-    return [(f"{text:<9} ", style), (f"{output.ago(run['started'], present)}  {detail}".rstrip(), "")]
+    return [
+        (f"{text:<9} ", style),
+        (f"{output.ago(run['started'], present)}  {detail}".rstrip(), ""),
+        *missed,
+    ]
 
 
 def _closing(agents: list[dict[str, Any]], present: int) -> str:
     failed = sum(agent.get("last", {}).get("state") in BAD for agent in agents)
     paused = sum(bool(agent["paused"]) for agent in agents)
     running = sum(agent["state"] == "running" for agent in agents)
+    missed = sum(bool(agent.get("missed")) for agent in agents)
     parts = [f"{len(agents)} agent{'' if len(agents) == 1 else 's'}"]
     parts += [
         f"{count} {what}"
-        for count, what in ((running, "running"), (failed, "failed"), (paused, "paused"))
+        for count, what in (
+            (running, "running"),
+            (failed, "failed"),
+            (missed, "missed slots"),
+            (paused, "paused"),
+        )
         if count
     ]
     due = min(
@@ -189,6 +200,7 @@ def _show_run(run: Table) -> None:
             ("Result", f"{text} {output.why(run)}".strip()),
             ("Started", f"{output.date(started)} ({output.ago(started, output.now())})" if started else ""),
             ("Ended", f"{output.date(ended)}, after {output.took(run)}" if ended else ""),
+            ("Slot", output.slot(run)),
             ("Started by", output.trigger(run)),
             ("Attempt", str(run["attempt"])),
             ("CPU", cpu),
@@ -200,7 +212,7 @@ def _show_run(run: Table) -> None:
     )
 
 
-def _show_agent(agent: Table, found: list[dict[str, Any]]) -> None:
+def _show_agent(agent: Table, found: list[dict[str, Any]], exposure: str) -> None:
     output.line(f"{agent['name']}{': ' if agent['description'] else ''}{agent['description']}", "bold")
     present = output.now()
     paused = ""
@@ -212,18 +224,21 @@ def _show_agent(agent: Table, found: list[dict[str, Any]]) -> None:
         [
             ("Schedule", agent["schedule"]),
             ("Next", _next(agent, present)[0]),
+            ("Slots", ", ".join(map(output.date, agent.get("coming", [])))),
             ("Paused", paused),
             ("Priority", agent["priority"]),
             ("Tags", ", ".join(agent["tags"])),
             ("Unit", agent["unit"]),
+            ("Exposure", exposure),
         ]
     )
     output.line(f"{'Declared':>12}:")
     for key, value in sorted(json.loads(agent["declaration"]).items()):
         output.line(f"{'':14}{key} = {json.dumps(value, ensure_ascii=False)}")
     if found:
+        output.line(f"{'Last runs':>12}: {portrait.sparkline(found)}")
         output.line()
-        runs_table(found, named=False)
+        runs_table(found[: portrait.SHOWN], named=False)
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -236,11 +251,25 @@ def show(arguments: argparse.Namespace) -> int:
             _show_run(run)
         return int(Exit.OK)
     assert agent is not None  # noqa: S101  (one of the two, or an error was raised)
-    found = asyncio.run(list_runs(arguments.user, {"agent": [agent["name"]]}, 5))
+    found = asyncio.run(list_runs(arguments.user, {"agent": [agent["name"]]}, portrait.RUNS))
+    exposure, unknown = portrait.exposure(agent["unit"])
     if arguments.json:
-        output.emit_json({**agent, "declaration": json.loads(agent["declaration"]), "runs": found})
+        runs = {"runs": found[: portrait.SHOWN]}
+        known = {"exposure": exposure} if exposure is not None else {}
+        output.emit_json({**agent, **known, "declaration": json.loads(agent["declaration"]), **runs})
     else:
-        _show_agent(agent, found)
+        _show_agent(agent, found, unknown if exposure is None else f"{exposure:.1f} of 10")
+    return int(Exit.OK)
+
+
+def why(arguments: argparse.Namespace) -> int:
+    """Say why an agent ran or did not."""
+    at = moment("--at", arguments.at) if arguments.at else 0
+    found = asyncio.run(_ask(arguments.user, "Why", "sx", arguments.agent, at))
+    if arguments.json:
+        output.emit_json(found)
+    else:
+        output.line(found["text"])
     return int(Exit.OK)
 
 
@@ -374,8 +403,8 @@ def logs(arguments: argparse.Namespace) -> int:
         if error.exit_code is not Exit.NOT_FOUND or not asyncio.run(_has_runs(arguments)):
             raise
         found = None
-    if found is not None and found["state"] == "skipped":
-        output.talk(f"Nothing ran: skipped, {output.why(found)}.")
+    if found is not None and found["state"] in ("skipped", "missed"):
+        output.talk(f"Nothing ran: {found['state']}, {output.why(found)}.")
         return int(Exit.OK)
     chosen = (
         matches(agent=arguments.agent, user=arguments.user)
@@ -412,6 +441,7 @@ VERBS = {
     "rearm": rearm,
     "list": list_,
     "show": show,
+    "why": why,
     "run": run,
     "stop": stop,
     "pause": pause,

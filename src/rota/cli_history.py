@@ -67,6 +67,7 @@ def run_row(run: Table, present: int, *, named: bool) -> list[Cell | list[Cell]]
         (took, ""),
         [(text, style), (f" {output.why(run)}".rstrip(), "")],
         (output.trigger(run), ""),
+        (output.late(run) or "-", ""),
         (cpu, ""),
         (memory, ""),
     ]
@@ -74,7 +75,17 @@ def run_row(run: Table, present: int, *, named: bool) -> list[Cell | list[Cell]]
 
 def runs_table(runs: Sequence[Table], *, named: bool) -> None:
     """Print runs as a table."""
-    headers = ["RUN", *(["AGENT"] if named else []), "STARTED", ">TOOK", "RESULT", "BY", ">CPU", ">MEM"]
+    headers = [
+        "RUN",
+        *(["AGENT"] if named else []),
+        "STARTED",
+        ">TOOK",
+        "RESULT",
+        "BY",
+        ">LATE",
+        ">CPU",
+        ">MEM",
+    ]
     present = output.now()
     output.table(
         headers, [run_row(run, present, named=named) for run in runs], flexible=(1, 4) if named else (3,)
@@ -219,7 +230,9 @@ def _stats_rows(found: Iterable[Table]) -> list[list[Cell]]:
                 (output.seconds(agent["p95"]) if "p95" in agent else "-", ""),
                 (output.seconds(agent["cpu_usec"]), ""),
                 (format_size(agent["memory_peak"]) if agent.get("memory_peak") else "-", ""),
+                (output.seconds(agent["late_p95"]) if "late_p95" in agent else "-", ""),
                 (str(agent.get("skipped", 0) or "-"), ""),
+                (str(agent.get("missed", 0) or "-"), "red" if agent.get("missed") else ""),
             ]
         )
     return rows
@@ -239,7 +252,18 @@ def stats(arguments: argparse.Namespace) -> int:
     elif not found:
         output.line("No runs in that time.")
     else:
-        headers = ("AGENT", ">RUNS", ">FAILED", ">P50", ">P95", ">CPU", ">MEM", ">SKIPPED")
+        headers = (
+            "AGENT",
+            ">RUNS",
+            ">FAILED",
+            ">P50",
+            ">P95",
+            ">CPU",
+            ">MEM",
+            ">LATE95",
+            ">SKIPPED",
+            ">MISSED",
+        )
         output.table(headers, _stats_rows(found), flexible=(0,))
     return int(Exit.OK)
 

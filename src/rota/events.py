@@ -1,7 +1,8 @@
 """What happened to a run, and how events add up to it: fold(run, event) -> run, pure.
 
 A run's state is one of `activated`, `running`, then `succeeded`, `failed`, `timed-out`, `killed`,
-`skipped` or `unknown`. `archived` says that its resources and trigger are filed too.
+`skipped` or `unknown`. `archived` says that its resources and trigger are filed too. Slots that nothing came
+of are a row of their own, `missed`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-OVER = frozenset(("succeeded", "failed", "timed-out", "killed", "skipped", "unknown"))
+OVER = frozenset(("succeeded", "failed", "timed-out", "killed", "skipped", "unknown", "missed"))
+REAL = tuple(sorted(OVER - {"missed"}))
+"""States of what was at least tried to be started, and is over."""
 BAD = frozenset(("failed", "timed-out", "killed", "unknown"))
 
 
@@ -68,6 +71,13 @@ class Run(NamedTuple):
         cursor: journal cursor of its first entry.
         began: when systemd began to start it, in microseconds since boot.
         archived: whether resources and trigger are filed.
+        slot: the moment of its schedule that a run served; of `missed`, the first that nothing came of.
+        late: by how much it began later than that and its jitter, in microseconds.
+        held: what held it up, if it was late: as the reasons of `missed`.
+        slot_until: of `missed`, the last moment; `started` and `ended` are the same as these two.
+        slots: of `missed`, how many there were.
+        cause_since: since when that reason, or what held it up, was so.
+        cause_until: until when; None if that was not over then.
     """
 
     id: str
@@ -92,6 +102,13 @@ class Run(NamedTuple):
     cursor: str | None = None
     began: int | None = None
     archived: bool = False
+    slot: int | None = None
+    late: int | None = None
+    held: str | None = None
+    slot_until: int | None = None
+    slots: int | None = None
+    cause_since: int | None = None
+    cause_until: int | None = None
 
     @property
     def over(self) -> bool:
@@ -219,6 +236,39 @@ def _lost(run: Run, event: Event) -> Run:
     return run if run.over else replace(run, state="unknown", reason=str(event.data["reason"]))
 
 
+def _served(run: Run, event: Event) -> Run:
+    data = event.data
+    return replace(
+        run,
+        slot=int(data["slot"]),
+        late=int(data["late"]),
+        held=data.get("held"),
+        cause_since=data.get("since"),
+        cause_until=data.get("until"),
+    )
+
+
+def _missed(run: Run, event: Event) -> Run:
+    """Slots were missed; told again, it is the same row, which may go on."""
+    data = event.data
+    first, last = int(data["slot"]), int(data["slot_until"])
+    return replace(
+        run,
+        state="missed",
+        reason=str(data["reason"]),
+        started=first,
+        ended=last,
+        slot=first,
+        slot_until=last,
+        slots=int(data["slots"]),
+        cause_since=data.get("since"),
+        cause_until=data.get("until"),
+        boot=None,
+        began=None,
+        archived=True,
+    )
+
+
 def _unchanged(run: Run, _: Event) -> Run:
     return run
 
@@ -239,6 +289,8 @@ _STEPS: Mapping[str, Callable[[Run, Event], Run]] = {
     "stop-requested": _stop_requested,
     "archived": _archived,
     "lost": _lost,
+    "served": _served,
+    "missed": _missed,
 }
 
 KINDS = tuple(_STEPS)

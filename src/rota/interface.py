@@ -97,6 +97,10 @@ class Service(Protocol):
         """Let a paused agent be started again."""
         ...
 
+    async def why(self, name: str, at: int | None) -> dict[str, Any]:
+        """Return why the last slot or run, or that at a moment, did or did not happen; see why.Facts."""
+        ...
+
     def list_runs(self, wanted: Mapping[str, Any], limit: int) -> list[Run]:
         """Return the newest of the runs that are wanted; see FILTERS."""
         ...
@@ -155,7 +159,7 @@ def variant(value: Any) -> Variant:
     if isinstance(value, dict):
         return Variant("a{sv}", vardict(value))
     if isinstance(value, list):
-        return Variant("as", value)
+        return Variant("ax" if value and isinstance(value[0], int) else "as", value)
     # What D-Bus does not take for text: the bus would close the connection.
     text = str(value).replace("\0", "\N{REPLACEMENT CHARACTER}")
     return Variant("s", text.encode("utf-8", "replace").decode())
@@ -211,6 +215,12 @@ def _filter(given: Mapping[str, Variant]) -> dict[str, Any]:
     return {name: value.value for name, value in given.items()}
 
 
+async def _why(service: Service, _: Caller, agent: str, body: list[Any]) -> list[Any]:
+    if not 0 <= body[-1] <= _LAST:
+        raise RotaError("no such moment: microseconds since 1970, before 2200", exit_code=Exit.USAGE)
+    return [vardict(await service.why(agent or body[0], body[-1] or None))]
+
+
 async def _list_runs(service: Service, _: Caller, agent: str, body: list[Any]) -> list[Any]:
     wanted = _filter(body[0])
     if agent:
@@ -261,6 +271,9 @@ _FILTER = (("filter", _TABLE),)
 _SINCE = (("since", "t"),)
 _FOUND = (("store", "s"), ("first", "t"), ("last", "t"), ("events", "aa{sv}"))
 _LARGEST = 2**63 - 1
+_LAST = 7_258_118_400_000_000
+_AT = (("at", "x"),)
+_WHY_ABOUT = "Why its last slot or run did or did not happen, or that at a moment; 0 for the last."
 
 INTERFACES: Mapping[str, Mapping[str, Method]] = {
     MANAGER_INTERFACE: {
@@ -272,6 +285,7 @@ INTERFACES: Mapping[str, Mapping[str, Method]] = {
         "StopAgent": Method(_AGENT, (), "Stops the run that is under way; returns when it is over.", _stop),
         "PauseAgent": Method(_AGENT + _WHY, (), "Keeps an agent from starting.", _pause),
         "ResumeAgent": Method(_AGENT, (), "Lets a paused agent start again.", _resume),
+        "Why": Method(_AGENT + _AT, (("answer", _TABLE),), _WHY_ABOUT, _why),
         "ListRuns": Method(_FILTER + _LIMIT, (("runs", "aa{sv}"),), "Newest runs first.", _list_runs),
         "GetRun": Method((("run", "s"),), (("run", _TABLE),), "A run, by its id or how it begins.", _get_run),
         "Stats": Method(
@@ -279,7 +293,7 @@ INTERFACES: Mapping[str, Mapping[str, Method]] = {
         ),
         "Events": Method(_SINCE + _LIMIT, _FOUND, "What was recorded after number `since`.", _events),
         "SeqAt": Method(
-            (("at", "x"),),
+            _AT,
             (("seq", "t"),),
             "The number after which events from a moment on are found.",
             _seq_at,
@@ -291,6 +305,7 @@ INTERFACES: Mapping[str, Mapping[str, Method]] = {
         "Stop": Method((), (), "As Manager.StopAgent.", _stop),
         "Pause": Method(_WHY, (), "As Manager.PauseAgent.", _pause),
         "Resume": Method((), (), "As Manager.ResumeAgent.", _resume),
+        "Why": Method(_AT, (("answer", _TABLE),), "As Manager.Why.", _why),
         "ListRuns": Method(_FILTER + _LIMIT, (("runs", "aa{sv}"),), "As Manager.ListRuns.", _list_runs),
         "Events": Method(_SINCE + _LIMIT, _FOUND, "As Manager.Events, of this agent only.", _events),
     },

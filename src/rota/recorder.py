@@ -78,6 +78,11 @@ class Recorder:
             log.info("no store yet: reading what the journal still holds")
         return store
 
+    @property
+    def current(self) -> bool:
+        """Whether all that the journal held when last read is recorded."""
+        return self._current and not self._full
+
     def wake(self) -> None:
         """There may be something new."""
         self._wake.set()

@@ -27,12 +27,21 @@ CREATE INDEX runs_started ON runs (started);
 CREATE INDEX events_of_agent ON events (agent);
 INSERT INTO meta VALUES ('id', lower(hex(randomblob(8))));
 """
+_OF_SLOTS = ("slot", "late", "held", "slot_until", "slots", "cause_since", "cause_until")
+# Up to where an agent's slots are accounted for; row: of those missed last, if it may go on. digest and lines
+# are of the timer they are slots of: lines only as long as the store was not lost.
+_MARKS = """
+CREATE TABLE marks (
+    agent TEXT PRIMARY KEY, upto INTEGER NOT NULL, digest TEXT NOT NULL, row TEXT, lines TEXT
+) WITHOUT ROWID;
+"""
 SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 {_EVENTS}
 CREATE TABLE runs (id TEXT PRIMARY KEY, {", ".join(COLUMNS[1:])});
 CREATE INDEX runs_of_agent ON runs (agent);
 CREATE INDEX runs_open ON runs (agent) WHERE NOT archived;
+{_MARKS}
 {_TOTALS}
 """
 MIGRATIONS = {
@@ -43,6 +52,8 @@ INSERT INTO events SELECT seq, run, agent, kind, at, data, NULL FROM old;
 DROP TABLE old;
 ALTER TABLE runs ADD COLUMN took;
 ALTER TABLE runs ADD COLUMN began;
+{"".join(f"ALTER TABLE runs ADD COLUMN {name};" for name in _OF_SLOTS)}
+{_MARKS}
 {_TOTALS}
 """,
 }

@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 
 from rota.errors import Exit, RotaError
 from rota.events import Event, Run, fold
+from rota.marks import Mark, advance
 from rota.query import EVERYTHING, Query
 from rota.schema import COLUMNS, MIGRATIONS, SCHEMA, VERSION
 from rota.totals import Counted, Totals, changes, from_json
 
 _CHECKPOINT = 4000
 """Pages of 4 KiB in the write-ahead log before they go into the database, with two calls of fsync(2)."""
-LASTING = frozenset(("failed", "deactivated", "skipped", "not-started", "stopped", "lost"))
+LASTING = frozenset(("failed", "deactivated", "skipped", "not-started", "stopped", "lost", "missed"))
 """Events that tell how a run ended: on the disk before anybody hears of them.
 
 journald writes to the disk every five minutes (SyncIntervalSec=, journald.conf(5)), so after a power cut the
@@ -34,7 +35,19 @@ _SAVE = (
     f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in COLUMNS[1:])}"
 )
 _SELECT = f"SELECT {_LIST} FROM runs"
+_ADVANCE = """
+INSERT INTO marks (agent, upto, digest, row) VALUES (?, ?, ?, ?) ON CONFLICT (agent) DO UPDATE
+SET upto = excluded.upto, row = excluded.row, digest = excluded.digest,
+    lines = iif(digest = excluded.digest, lines, NULL)
+WHERE excluded.upto >= upto
+"""
 _PRUNED_AT_ONCE = _ASKED_AT_ONCE = 500
+_LAST = """
+SELECT coalesce(
+    (SELECT rowid FROM runs WHERE agent = ?1 AND state != 'missed' ORDER BY rowid DESC LIMIT 1),
+    (SELECT max(rowid) FROM runs WHERE agent = ?1)
+)
+"""
 # Each agent once, by skipping through the index of agents (sqlite.org, "Loose index scan" by hand).
 _AGENTS = """
 WITH RECURSIVE found (agent) AS (
@@ -171,6 +184,8 @@ class Store:
                     changed[event.run] = fold(changed.get(event.run) or before.get(event.run), event)
                 recorded = list(map(Recorded, count(self._last_seq() + 1), found))
                 self._db.executemany(_INSERT, map(_event_row, recorded))
+                marks = [advance(event) for event in found if event.kind in ("served", "missed")]
+                self._db.executemany(_ADVANCE, marks)
                 self._db.executemany(_SAVE, changed.values())
                 self._count(before, changed)
                 self._db.execute("INSERT OR REPLACE INTO meta VALUES ('cursor', ?)", (cursor,))
@@ -235,6 +250,48 @@ class Store:
                 found.setdefault(row[0], Totals()).add(Counted(*row[1:]))
         return found
 
+    def mark(self, agent: str) -> Mark | None:
+        """Return up to where an agent's slots are accounted for, None if they are not."""
+        query = f"SELECT {', '.join(Mark._fields)} FROM marks WHERE agent = ?"
+        with _translated(self._path):
+            row = self._db.execute(query, (agent,)).fetchone()
+        return Mark(*row) if row else None
+
+    def marked(self) -> list[str]:
+        """Return the agents whose slots are accounted for."""
+        with _translated(self._path):
+            return [row[0] for row in self._db.execute("SELECT agent FROM marks")]
+
+    def set_mark(self, agent: str, mark: Mark | None) -> None:
+        """Account for an agent's slots from here on; None: no longer.
+
+        Raises:
+            FullError: there is no room.
+        """
+        with _translated(self._path):
+            if mark is None:
+                self._db.execute("DELETE FROM marks WHERE agent = ?", (agent,))
+            else:
+                self._db.execute("INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?)", (agent, *mark))
+
+    def of_slot(self, agent: str, slot: int) -> Run | None:
+        """Return the run that served a slot, or the row of missed slots that it is one of."""
+        query = f"{_SELECT} WHERE agent = ? AND slot <= ? AND coalesce(slot_until, slot) >= ? LIMIT 1"
+        with _translated(self._path):
+            row = self._db.execute(query, (agent, slot, slot)).fetchone()
+        return _run(row) if row else None
+
+    def since(self, agent: str, at: int) -> list[Run]:
+        """Return an agent's runs that began at a moment or later, and the one before, as recorded."""
+        query = f"{_SELECT} WHERE agent = ? AND state != 'missed' ORDER BY rowid DESC"
+        found: list[Run] = []
+        with _translated(self._path):
+            for row in self._db.execute(query, (agent,)):
+                found.append(_run(row))
+                if found[-1].over and (found[-1].started or 0) < at:
+                    break
+        return found[::-1]
+
     def events(self, since: int, limit: int, agent: str | None = None) -> list[Recorded]:
         """Return events after number `since`, oldest first."""
         where, values = ("AND agent = ?", [agent]) if agent else ("", [])
@@ -281,7 +338,8 @@ class Store:
     def prune(self, before: int, keep: int, critical: Collection[str] = ()) -> int:
         """Forget some old runs, and the events of that time; call it again while it returns any.
 
-        The last run of each agent stays, and all of agents that are critical.
+        The last run of each agent stays, and all of agents that are critical. A row of missed slots is no
+        run.
 
         Args:
             before: forget what ended, or happened, before this (microseconds since 1970).
@@ -309,11 +367,11 @@ class Store:
         for agent in [row[0] for row in self._db.execute(_AGENTS)]:
             if agent in critical or done >= _PRUNED_AT_ONCE:
                 continue
-            last = self._db.execute(newest, (agent, 0)).fetchone()[0]
+            (last,) = self._db.execute(_LAST, (agent,)).fetchone()
             surplus = self._db.execute(newest, (agent, keep)).fetchone()
             oldest = self._db.execute(
                 "SELECT rowid, archived, coalesce(ended, started) FROM runs "
-                "WHERE agent = ? AND rowid < ? ORDER BY rowid LIMIT ?",
+                "WHERE agent = ? AND rowid != ? ORDER BY rowid LIMIT ?",
                 (agent, last, _PRUNED_AT_ONCE - done),
             )
             gone = [

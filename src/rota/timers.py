@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
+from pathlib import Path
 
-from rota.names import MARKER
+from rota.names import MARKER, agent_of
 from rota.quantity import parse_duration
+from rota.slots import Timer, read_timer
+
+log = logging.getLogger("rotad")
 
 _BY_BOOT = ("OnBootSec=", "OnStartupSec=")
 
@@ -19,6 +25,22 @@ def triggers(text: str) -> list[str]:
 def is_persistent(text: str) -> bool:
     """Tell whether a timer keeps a stamp on disk."""
     return "Persistent=yes" in triggers(text)
+
+
+def read_timers(paths: Iterable[str]) -> dict[str, Timer]:
+    """Return what the timers in these files say of slots, by agent; those that rota did not write not."""
+    found: dict[str, Timer] = {}
+    for path in paths:
+        agent = agent_of(Path(path).name)
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+            timer = read_timer(triggers(text)) if text.startswith(MARKER) else None
+        except (OSError, ValueError) as error:
+            log.warning("%s is not readable: %s", path, error)
+            continue
+        if agent is not None and timer is not None:
+            found[agent] = timer
+    return found
 
 
 @dataclass(frozen=True, slots=True)

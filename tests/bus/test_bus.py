@@ -35,6 +35,7 @@ CALLS: dict[tuple[str, str], tuple[list[Any], tuple[Any, ...]]] = {
     (MANAGER_INTERFACE, "StopAgent"): (["disk-report"], ("stop", "disk-report")),
     (MANAGER_INTERFACE, "PauseAgent"): (["disk-report", "wäsche"], ("pause", "disk-report", "wäsche")),
     (MANAGER_INTERFACE, "ResumeAgent"): (["disk-report"], ("resume", "disk-report")),
+    (MANAGER_INTERFACE, "Why"): (["disk-report", 0], ("why", "disk-report", None)),
     (MANAGER_INTERFACE, "ListRuns"): ([{}, 2], ("list_runs", {}, 2)),
     (MANAGER_INTERFACE, "Stats"): ([{"tag": Variant("as", ["x"])}], ("stats", {"tag": ["x"]})),
     (MANAGER_INTERFACE, "Events"): ([2**40, 2], ("events", 2**40, 2, None)),
@@ -45,6 +46,7 @@ CALLS: dict[tuple[str, str], tuple[list[Any], tuple[Any, ...]]] = {
     (AGENT_INTERFACE, "Stop"): ([], ("stop", "disk-report")),
     (AGENT_INTERFACE, "Pause"): (["wäsche"], ("pause", "disk-report", "wäsche")),
     (AGENT_INTERFACE, "Resume"): ([], ("resume", "disk-report")),
+    (AGENT_INTERFACE, "Why"): ([5], ("why", "disk-report", 5)),
     (AGENT_INTERFACE, "ListRuns"): (
         [{"since": Variant("x", 5), "agent": Variant("as", ["a"])}, 2],
         ("list_runs", {"since": 5, "agent": ["disk-report"]}, 2),
