@@ -21,7 +21,7 @@ from rota import definitions, output, pauses
 from rota.cli_history import list_runs, runs_table
 from rota.client import Client, client
 from rota.errors import Exit, RotaError
-from rota.events import BAD, OVER
+from rota.events import BAD, OVER, Run
 from rota.names import AGENT_NAME, service_of, timer_of
 from rota.output import Cell
 from rota.quantity import format_size
@@ -251,15 +251,15 @@ async def _start(arguments: argparse.Namespace) -> tuple[str, dict[str, Any] | N
         run = str(await rotad.call("StartAgent", "s", arguments.agent))
         if not arguments.wait:
             return run, None
-        return run, await _stream(rotad, run, quiet=arguments.json)
+        return run, await _stream(rotad, run, quiet=arguments.json, user=arguments.user)
 
 
-async def _stream(rotad: Client, run: str, *, quiet: bool) -> dict[str, Any]:
+async def _stream(rotad: Client, run: str, *, quiet: bool, user: bool) -> dict[str, Any]:
     """Print a run's output while it goes on; return the run when it is over and filed."""
-    from rota.journal import Output  # noqa: PLC0415  (only to stream)
+    from rota.logs import Output, readable  # noqa: PLC0415  (only to stream)
 
     lines = Output(run)
-    if not lines.readable() and not quiet:
+    if not readable(user=user) and not quiet:
         output.talk("Its output is not shown: only root and the group systemd-journal may read the journal.")
 
     shown = 0
@@ -282,6 +282,7 @@ async def _stream(rotad: Client, run: str, *, quiet: bool) -> dict[str, Any]:
                 if shown and looked >= _LATE_AFTER_SOME:
                     break
                 await asyncio.sleep(0.05)
+                lines.over(Run.of(known), user=user)
                 show_new()
             return dict(known)
 
@@ -365,7 +366,7 @@ async def _has_runs(arguments: argparse.Namespace) -> bool:
 
 def logs(arguments: argparse.Namespace) -> int:
     """Show what an agent or one run of it logged, by handing over to journalctl."""
-    from rota.journal import matches  # noqa: PLC0415  (only here)
+    from rota.logs import agent_matches, run_matches  # noqa: PLC0415  (only here)
 
     try:
         _, found = asyncio.run(_agent_or_run(arguments.user, arguments.agent))
@@ -378,9 +379,9 @@ def logs(arguments: argparse.Namespace) -> int:
         output.talk(f"Nothing ran: skipped, {output.why(found)}.")
         return int(Exit.OK)
     chosen = (
-        matches(agent=arguments.agent, user=arguments.user)
+        agent_matches(arguments.agent, user=arguments.user)
         if found is None
-        else matches(run=found["id"], user=arguments.user)
+        else run_matches(Run.of(found), user=arguments.user)
     )
     command = ["journalctl", "--no-hostname", "--quiet"]
     command += ["--user"] if arguments.user else []

@@ -65,6 +65,7 @@ class Run:
         boot: boot id of the machine's boot it ran in.
         cursor: journal cursor of its first entry.
         began: when systemd began to start it, in microseconds since boot.
+        pid: id of the main process.
         archived: whether resources and trigger are filed.
     """
 
@@ -89,7 +90,13 @@ class Run:
     boot: str | None = None
     cursor: str | None = None
     began: int | None = None
+    pid: int | None = None
     archived: bool = False
+
+    @staticmethod
+    def of(table: Mapping[str, Any]) -> Run:
+        """Return a run from a table of its fields; what is none, of another version, is left out."""
+        return Run(**{name: table[name] for name in Run.__dataclass_fields__ if name in table})
 
     @property
     def over(self) -> bool:
@@ -187,7 +194,7 @@ def _resources(run: Run, event: Event) -> Run:
     return replace(run, **known)
 
 
-_MEASURED = ("cpu_usec", "memory_peak", "io_read", "io_write")
+_MEASURED = ("cpu_usec", "memory_peak", "io_read", "io_write", "pid")
 
 
 def _triggered(run: Run, event: Event) -> Run:

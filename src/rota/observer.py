@@ -268,7 +268,7 @@ class Observer:
 
     async def _measure(self, unit: str, run: str) -> dict[str, Any]:
         """Return what a run used, {} if the unit is no longer that run's."""
-        names = (*_MEASURES, "ExecMainCode", "ExecMainStatus", "Result")
+        names = (*_MEASURES, "ExecMainPID", "ExecMainCode", "ExecMainStatus", "Result")
         values = await asyncio.gather(
             *(self._systemd.unit_property(unit, name, "Service", default=None) for name in names)
         )
@@ -279,6 +279,8 @@ class Observer:
         for name, (key, divisor) in _MEASURES.items():
             if found[name] is not None and found[name] != _UNSET:
                 data[key] = found[name] // divisor
+        if found["ExecMainPID"]:
+            data["pid"] = found["ExecMainPID"]
         if (code := _CODES.get(found["ExecMainCode"] or 0)) is not None:
             data |= {"code": code, "status": found["ExecMainStatus"]}
         return data

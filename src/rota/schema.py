@@ -44,6 +44,7 @@ INSERT INTO events SELECT seq, run, agent, kind, at, data, NULL FROM old;
 DROP TABLE old;
 ALTER TABLE runs ADD COLUMN took;
 ALTER TABLE runs ADD COLUMN began;
+ALTER TABLE runs ADD COLUMN pid;
 {_TOTALS}
 """,
 }
