@@ -249,6 +249,9 @@ _DATA: dict[str, st.SearchStrategy[dict[str, Any]]] = {
         {"trigger": st.sampled_from(["timer", "person"])}, optional={"by": _WORDS}
     ),
     "stop-requested": st.fixed_dictionaries({"by": _WORDS}),
+    "output": st.fixed_dictionaries(
+        {}, optional={"first_line": _WORDS, "last_line": _WORDS, "result": _WORDS}
+    ),
 }
 _EVENT = st.sampled_from(KINDS).flatmap(
     lambda kind: st.builds(

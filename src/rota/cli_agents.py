@@ -184,6 +184,7 @@ def _show_run(run: Table) -> None:
     output.line(f"Run {run['id']} of {run['agent']}", "bold")
     cpu, memory = output.usage(run)
     started, ended = run.get("started"), run.get("ended")
+    error = run.get("result_error", "")
     _fields(
         [
             ("Result", f"{text} {output.why(run)}".strip()),
@@ -195,6 +196,11 @@ def _show_run(run: Table) -> None:
             ("Memory", f"{memory} at most" if memory != "-" else ""),
             ("Read", format_size(run["io_read"]) if "io_read" in run else ""),
             ("Written", format_size(run["io_write"]) if "io_write" in run else ""),
+            ("Received", format_size(run["net_in"]) if "net_in" in run else ""),
+            ("Sent", format_size(run["net_out"]) if "net_out" in run else ""),
+            ("First line", run.get("first_line", "")),
+            ("Last line", run["last_line"] if run.get("last_line") != run.get("first_line") else ""),
+            ("ROTA_RESULT", run.get("result") or (error and f"none: {error}")),
             ("Log", f"rota logs {run['id'][:8]}"),
         ]
     )
@@ -203,6 +209,7 @@ def _show_run(run: Table) -> None:
 def _show_agent(agent: Table, found: list[dict[str, Any]]) -> None:
     output.line(f"{agent['name']}{': ' if agent['description'] else ''}{agent['description']}", "bold")
     present = output.now()
+    last = agent.get("last", {})
     paused = ""
     if agent["paused"]:
         who = f"by {agent['paused_by']}" if agent.get("paused_by") else "by hand"
@@ -213,6 +220,7 @@ def _show_agent(agent: Table, found: list[dict[str, Any]]) -> None:
             ("Schedule", agent["schedule"]),
             ("Next", _next(agent, present)[0]),
             ("Paused", paused),
+            ("Last line", last.get("last_line", "") if last.get("state") in BAD else ""),
             ("Priority", agent["priority"]),
             ("Tags", ", ".join(agent["tags"])),
             ("Unit", agent["unit"]),
@@ -231,14 +239,16 @@ def show(arguments: argparse.Namespace) -> int:
     agent, run = asyncio.run(_agent_or_run(arguments.user, arguments.agent))
     if run is not None:
         if arguments.json:
-            output.emit_json(run)
+            output.emit_json(output.opened(run))
         else:
             _show_run(run)
         return int(Exit.OK)
     assert agent is not None  # noqa: S101  (one of the two, or an error was raised)
     found = asyncio.run(list_runs(arguments.user, {"agent": [agent["name"]]}, 5))
     if arguments.json:
-        output.emit_json({**agent, "declaration": json.loads(agent["declaration"]), "runs": found})
+        told = {**agent, "declaration": json.loads(agent["declaration"])}
+        told |= {name: output.opened(agent[name]) for name in ("last", "running") if name in agent}
+        output.emit_json({**told, "runs": list(map(output.opened, found))})
     else:
         _show_agent(agent, found)
     return int(Exit.OK)
@@ -324,7 +334,7 @@ def run(arguments: argparse.Namespace) -> int:
             output.talk(f"{arguments.agent} is running: rota logs -f {started[:8]}")
         return int(Exit.OK)
     if arguments.json:
-        output.emit_json(over)
+        output.emit_json(output.opened(over))
     else:
         text, style = output.word(over["state"])
         detail = " ".join(part for part in (output.why(over), f"after {output.took(over)}") if part)

@@ -24,6 +24,7 @@ from rota.acts import Acts
 from rota.bus import Exported
 from rota.errors import Exit, RotaError
 from rota.events import Run
+from rota.filing import Filing
 from rota.names import BUS_NAME
 from rota.observer import Observer
 from rota.recorder import Recorder
@@ -63,6 +64,7 @@ class Daemon:
         self._recorder = Recorder(
             state / "rota.db", changed=self._run_changed, recorded=self._events_recorded, user=user
         )
+        self._filing = Filing(self._recorder, user=user)
 
     def _events_recorded(self, events: list[Recorded]) -> None:
         if self._exported is not None:
@@ -72,6 +74,7 @@ class Daemon:
         if self._exported is not None:
             self._exported.run_changed(run)
             self._observer.on_run(run)
+            self._filing.on_run(run)
 
     async def run(self) -> None:
         """Serve until told to stop.
@@ -103,6 +106,7 @@ class Daemon:
             loop.create_task(work)
             for work in (
                 self._record(),
+                self._filing.forever(),
                 self._watch_declarations(),
                 self._watchdog(),
                 self._forget(),
@@ -135,6 +139,7 @@ class Daemon:
         await self._recorder.drain()
         await self._observer.reconcile(time.time_ns() // 1000 - DAY)
         await self._recorder.drain()
+        self._filing.begin()
         await self._recorder.forever()
 
     async def _watch_declarations(self) -> None:

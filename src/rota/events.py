@@ -62,11 +62,18 @@ class Run:
         memory_peak: most memory at once.
         io_read: bytes read from disks.
         io_write: bytes written to disks.
+        net_in: bytes received over the network; not known of runs without one of their own.
+        net_out: bytes sent over the network.
         boot: boot id of the machine's boot it ran in.
         cursor: journal cursor of its first entry.
         began: when systemd began to start it, in microseconds since boot.
         pid: id of the main process.
         archived: whether resources and trigger are filed.
+        first_line: first line that it wrote, at most 200 characters.
+        last_line: last line that it wrote, at most 200 characters.
+        result: what it told as its result, a JSON object as text of at most 16 KiB.
+        result_error: why what it told as its result is none.
+        output_filed: whether its lines and result are filed: soon after the run is archived.
     """
 
     id: str
@@ -87,11 +94,18 @@ class Run:
     memory_peak: int | None = None
     io_read: int | None = None
     io_write: int | None = None
+    net_in: int | None = None
+    net_out: int | None = None
     boot: str | None = None
     cursor: str | None = None
     began: int | None = None
     pid: int | None = None
     archived: bool = False
+    first_line: str | None = None
+    last_line: str | None = None
+    result: str | None = None
+    result_error: str | None = None
+    output_filed: bool = False
 
     @staticmethod
     def of(table: Mapping[str, Any]) -> Run:
@@ -137,8 +151,9 @@ def _end(run: Run, event: Event, state: str, reason: str | None) -> Run:
     if run.reason == "stopping" and state in ("succeeded", "killed", "failed", "timed-out"):
         state, reason = "killed", "stopped"
     # A start that was refused has nothing to file.
-    archived = run.archived or state == "skipped"
-    return replace(_ended(run, event), state=state, reason=reason, archived=archived)
+    if state == "skipped":
+        run = replace(run, archived=True, output_filed=True)
+    return replace(_ended(run, event), state=state, reason=reason)
 
 
 def _ended(run: Run, event: Event) -> Run:
@@ -170,7 +185,7 @@ def _deactivated(run: Run, event: Event) -> Run:
 
 def _skipped(run: Run, event: Event) -> Run:
     # Nothing ran, so there is nothing to file.
-    return replace(_ended(run, event), state="skipped", reason=str(event.data["reason"]), archived=True)
+    return _end(run, event, "skipped", str(event.data["reason"]))
 
 
 def _not_started(run: Run, event: Event) -> Run:
@@ -194,7 +209,7 @@ def _resources(run: Run, event: Event) -> Run:
     return replace(run, **known)
 
 
-_MEASURED = ("cpu_usec", "memory_peak", "io_read", "io_write", "pid")
+_MEASURED = ("cpu_usec", "memory_peak", "io_read", "io_write", "net_in", "net_out", "pid")
 
 
 def _triggered(run: Run, event: Event) -> Run:
@@ -213,6 +228,14 @@ def _archived(run: Run, event: Event) -> Run:
         # systemd counts death by SIGTERM, SIGINT, SIGHUP and SIGPIPE as success (systemd.service(5)).
         return replace(run, state="killed", reason="signal")
     return run
+
+
+def _output(run: Run, event: Event) -> Run:
+    said: dict[str, Any] = {name: event.data.get(name) for name in _SAID}
+    return replace(run, **said, output_filed=True)
+
+
+_SAID = ("first_line", "last_line", "result", "result_error")
 
 
 def _lost(run: Run, event: Event) -> Run:
@@ -238,6 +261,7 @@ _STEPS: Mapping[str, Callable[[Run, Event], Run]] = {
     "triggered": _triggered,
     "stop-requested": _stop_requested,
     "archived": _archived,
+    "output": _output,
     "lost": _lost,
 }
 

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from systemd import journal
@@ -61,13 +62,18 @@ def _exited(fields: Fields) -> dict[str, Any]:
     }
 
 
+_METRICS: Mapping[str, str] = {
+    "MEMORY_PEAK": "memory_peak",
+    "IP_METRIC_INGRESS_BYTES": "net_in",
+    "IP_METRIC_EGRESS_BYTES": "net_out",
+}
+
+
 def _resources(fields: Fields) -> dict[str, Any]:
-    data: dict[str, Any] = {}
-    if (cpu := number(fields, "CPU_USAGE_NSEC")) is not None:
-        data["cpu_usec"] = cpu // 1000
-    if (memory := number(fields, "MEMORY_PEAK")) is not None:
-        data["memory_peak"] = memory
-    return data
+    cpu = number(fields, "CPU_USAGE_NSEC")
+    data = {"cpu_usec": cpu if cpu is None else cpu // 1000}
+    data |= {key: number(fields, name) for name, key in _METRICS.items()}
+    return {key: value for key, value in data.items() if value is not None}
 
 
 _Read = Callable[[Fields], dict[str, Any]]
@@ -172,6 +178,11 @@ def _sent(fields: Fields, at: int, monotonic: int | None) -> tuple[int, int | No
     return sent, monotonic
 
 
+def boot_id() -> str:
+    """Return the id of this boot, 32 hex digits, as the journal has it."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip().replace("-", "")
+
+
 def manager(user: bool) -> list[str]:
     """Return matches for what systemd itself logged: the system's manager, or the user's own."""
     return ["_SYSTEMD_USER_UNIT=init.scope", f"_UID={os.getuid()}"] if user else ["_PID=1", "_UID=0"]
@@ -246,7 +257,7 @@ def record(event: str, agent: str, run: str, message: str, data: Mapping[str, An
         f"ROTA_EVENT={event}",
         f"ROTA_AGENT={agent}",
         f"ROTA_RUN={run}",
-        f"ROTA_DATA={json.dumps(dict(data or {}))}",
+        f"ROTA_DATA={json.dumps(dict(data or {}), ensure_ascii=False)}",
     )
 
 

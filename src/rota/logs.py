@@ -7,14 +7,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rota.events import Run
-from rota.journal import STARTING, Lookup, manager, number, text
+from rota.journal import STARTING, Entry, Lookup, boot_id, manager, number, text
 from rota.lines import Stray, senders
 from rota.names import PREFIX, service_of
+from rota.quantity import USEC
+from rota.said import Line, Said, summary
 
 _JOURNALS = ("/var/log/journal", "/run/log/journal")
 _LOOKED_AT = 200
 """Entries around the end of a run among which strays are looked for."""
 _FEW = 10
+_FIRST, _LAST = 20, 100
+"""Entries of a run among which its first line is looked for, and its last line and its result."""
 
 
 def readable(*, user: bool) -> bool:
@@ -44,6 +48,23 @@ def output_matches(run: Run, *, user: bool) -> list[str]:
     for sender in strays_of(run, user=user):
         found += ["+", *_written_by(run, user=user), sender]
     return found
+
+
+def said(run: Run, *, user: bool) -> tuple[Said, float | None]:
+    """Return what a run said, and when journald received the last of it: seconds of time.monotonic().
+
+    None if it said nothing, or did in another boot.
+    """
+    journal = Lookup().find(output_matches(run, user=user))
+    head = [_line(entry) for entry in journal.forward(_FIRST)]
+    entries = list(journal.seek(None, "").backward(_LAST)) if head else []
+    newest = entries[0].received / USEC if entries and run.boot == boot_id() else None
+    return summary(head, map(_line, entries)), newest
+
+
+def _line(entry: Entry) -> Line:
+    result = text(entry.fields, "ROTA_RESULT") if "ROTA_RESULT" in entry.fields else None
+    return Line(text(entry.fields, "MESSAGE"), result)
 
 
 def _written_by(run: Run, *, user: bool) -> list[str]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from pathlib import Path
 from typing import Any
 
 from rota.definitions import Definition
 from rota.errors import RotaError
 from rota.events import Run
+from rota.journal import boot_id
 from rota.names import agent_of, service_of, timer_of
 from rota.quantity import USEC
 from rota.query import Query
@@ -37,12 +37,9 @@ _MEASURES: Mapping[str, tuple[str, int]] = {
     "MemoryPeak": ("memory_peak", 1),
     "IOReadBytes": ("io_read", 1),
     "IOWriteBytes": ("io_write", 1),
+    "IPIngressBytes": ("net_in", 1),
+    "IPEgressBytes": ("net_out", 1),
 }
-
-
-def boot_id() -> str:
-    """Return the id of this boot, 32 hex digits, as the journal has it."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
 
 
 def trigger_of(

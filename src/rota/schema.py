@@ -26,6 +26,7 @@ CREATE INDEX runs_of_state ON runs (state);
 CREATE INDEX runs_by ON runs (trigger);
 CREATE INDEX runs_started ON runs (started);
 CREATE INDEX events_of_agent ON events (agent);
+CREATE INDEX runs_unfiled ON runs (agent) WHERE archived AND NOT output_filed;
 INSERT INTO meta VALUES ('id', lower(hex(randomblob(8))));
 """
 SCHEMA = f"""
@@ -44,7 +45,14 @@ INSERT INTO events SELECT seq, run, agent, kind, at, data, NULL FROM old;
 DROP TABLE old;
 ALTER TABLE runs ADD COLUMN took;
 ALTER TABLE runs ADD COLUMN began;
+ALTER TABLE runs ADD COLUMN net_in;
+ALTER TABLE runs ADD COLUMN net_out;
 ALTER TABLE runs ADD COLUMN pid;
+ALTER TABLE runs ADD COLUMN first_line;
+ALTER TABLE runs ADD COLUMN last_line;
+ALTER TABLE runs ADD COLUMN result;
+ALTER TABLE runs ADD COLUMN result_error;
+ALTER TABLE runs ADD COLUMN output_filed;
 {_TOTALS}
 """,
 }
