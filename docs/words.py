@@ -78,6 +78,7 @@ EXITS_MORE = (
 VARIABLES = (
     ("`ROTA_AGENT`", "The agent's name."),
     ("`ROTA_ATTEMPT`", "Which attempt this is; always 1 in this version."),
+    ("`ROTA_RESULT_FILE`", "Where it may leave its result; set with `result_file`."),
     ("`STATE_DIRECTORY`", "A directory of its own that stays between runs, and where it starts by default."),
     ("`CREDENTIALS_DIRECTORY`", "Where its credentials are, one file each; set if it has any."),
     ("`HOME`", "The state directory; with `sandbox.user` or --user, the user's home."),
@@ -161,10 +162,15 @@ EVENT_KINDS = Table(
         ("`not-started`", "It could not be started.", "result, boot, cursor"),
         ("`stopping`, `stopped`", "It is being stopped; it is.", ""),
         ("`restart-scheduled`", "systemd will start it again.", ""),
-        ("`resources`", "What it used, as systemd logs it.", "cpu_usec, memory_peak"),
+        ("`resources`", "What it used, as systemd logs it.", "cpu_usec, memory_peak, net_in, net_out"),
         ("`triggered`", "Who or what started it.", "trigger, by"),
         ("`stop-requested`", "Somebody had rota stop it.", "by"),
-        ("`archived`", "It is filed.", "result, code, status, cpu_usec, memory_peak, io_read, io_write"),
+        (
+            "`archived`",
+            "It is filed.",
+            "result, code, status, pid, cpu_usec, memory_peak, io_read, io_write, net_in, net_out",
+        ),
+        ("`output`", "What it said is filed.", "first_line, last_line, result, result_error"),
         ("`lost`", "Nothing says how it ended.", "reason"),
         (
             "`served`",
@@ -212,7 +218,7 @@ AGENT_FIELDS = Table(
         ),
         ("`next`", "When it runs next.", "`x`"),
         ("`running`", "The run under way, with the fields of a run.", "`a{sv}`"),
-        ("`last`", "The last run that is over.", "`a{sv}`"),
+        ("`last`", "The last run that is over; ListAgents leaves out its `result`.", "`a{sv}`"),
         ("`missed`", "How many slots were missed since; absent for none.", "`x`"),
         ("`trend`", "States of the last ten runs that are over, oldest first.", "`as`"),
         ("`coming`", "GetAgent and Describe only: its next three slots, jitter aside.", "`ax`"),
@@ -239,7 +245,7 @@ STATES = Table(
     ),
 )
 SIGNALS = {
-    "RunChanged": "A run began, went on or ended, or its resources were filed; details as from GetRun.",
+    "RunChanged": "A run began, went on or ended, or what it used or said was filed; details as from GetRun.",
     "EventsRecorded": "Something was recorded; the same as from Events, in the same order.",
     "AgentsChanged": "systemd read its unit files anew: agents may have come, gone or changed.",
 }

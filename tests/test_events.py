@@ -249,6 +249,9 @@ _DATA: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     ),
     "stop-requested": st.fixed_dictionaries({"by": _WORDS}),
     "served": st.fixed_dictionaries({"slot": st.integers(0, 2**60), "late": st.integers(0, 2**60)}),
+    "output": st.fixed_dictionaries(
+        {}, optional={"first_line": _WORDS, "last_line": _WORDS, "result": _WORDS}
+    ),
 }
 # What is told of missed slots has an id of its own, which is no run's.
 _EVENT = st.sampled_from(sorted(set(KINDS) - {"missed"})).flatmap(

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from rota import journal
 from rota.events import KINDS, Event, fold
-from rota.journal import ROTA_MESSAGE, Fields, matches, to_event
+from rota.journal import ROTA_MESSAGE, Fields, to_event
 from rota.names import agent_of
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -419,17 +419,6 @@ def test_no_entry_raises_and_no_event_breaks_fold(
         run = fold(None, found)
         assert run.agent == found.agent
         json.dumps(dict(found.data))
-
-
-def test_matches_of_journalctl() -> None:
-    assert matches(agent="a") == ["ROTA_AGENT=a"]
-    assert matches(run=RUN) == [f"_SYSTEMD_INVOCATION_ID={RUN}", "+", f"INVOCATION_ID={RUN}"]
-    assert matches(run=RUN, user=True)[-1] == f"USER_INVOCATION_ID={RUN}"
-    assert matches(agent="a", user=True) == [
-        "_SYSTEMD_USER_UNIT=rota-a.service",
-        "+",
-        "USER_UNIT=rota-a.service",
-    ]
 
 
 def test_the_table_here_is_the_readers() -> None:

@@ -140,6 +140,33 @@ def record_on(path: Path, batch: int, begun: int) -> None:
         os.write(begun, b".")
 
 
+def test_what_was_said_is_left_to_be_filed(store: Store) -> None:
+    """Of runs that are archived, in their order, until it is."""
+    found = [event for number in (1, 2, 3) for event in life(number)]
+    archived = [Event("archived", "a", run_id(number), START) for number in (3, 1)]
+    skipped = Event("skipped", "a", run_id(4), START, {"reason": "paused"})
+    store.append([*found, *archived, skipped], "c1")
+    assert [run.id for run in store.unfiled(0, 10)] == [run_id(1), run_id(3)]
+    assert [run.id for run in store.unfiled(0, 1)] == [run_id(1)]
+    assert store.unfiled(START + 3000, 10) == [store.get(run_id(3))]
+    said = {"first_line": "one", "last_line": "two", "result": '{"é":1}'}
+    store.append([Event("output", "a", run_id(1), START, said), Event("output", "a", run_id(3), START)], "c2")
+    assert store.unfiled(0, 10) == []
+    run = store.get(run_id(1))
+    assert run is not None
+    assert (run.first_line, run.last_line, run.result, run.result_error) == ("one", "two", '{"é":1}', None)
+
+
+def test_an_answer_holds_no_more_text_than_fits(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rota.store._TEXT_AT_ONCE", 2500)
+    found = [event for number in range(10) for event in life(number)]
+    told = [Event("output", "a", run_id(number), START, {"result": "x" * 1000}) for number in range(10)]
+    store.append([*found, *told], "c1")
+    assert [run.id for run in store.runs(limit=10)] == [run_id(9), run_id(8), run_id(7)]
+    assert len(store.events(30, 10)) == 3
+    assert len(store.events(0, 30)) == 30, "little text"
+
+
 def test_kill_at_any_moment_loses_and_doubles_nothing(path: Path) -> None:
     chance = random.Random(7)  # noqa: S311  (the same at every run)
     reached = []

@@ -135,7 +135,11 @@ class Answers:
         """Return all agents, without their declarations."""
         states = await self._systemd.loaded("rota-*.service", "rota-*.timer")
         agents = [self.agents[name] for name in self.agent_names()]
-        return list(await asyncio.gather(*(self._describe(agent, states) for agent in agents)))
+        found = await asyncio.gather(*(self._describe(agent, states) for agent in agents))
+        for table in found:
+            # Of thousands of agents, they would not fit into a reply.
+            (table["last"] or {}).pop("result", None)
+        return list(found)
 
     async def get_agent(self, name: str) -> dict[str, Any]:
         """Return one agent with its declaration as JSON."""

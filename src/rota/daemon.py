@@ -24,6 +24,7 @@ from rota.acts import Acts
 from rota.bus import Exported
 from rota.errors import Exit, RotaError
 from rota.events import Run
+from rota.filing import Filing
 from rota.ledger import Ledger
 from rota.names import BUS_NAME, agent_of
 from rota.observer import Observer
@@ -67,6 +68,7 @@ class Daemon:
         self._recorder = Recorder(
             state / "rota.db", changed=self._run_changed, recorded=self._events_recorded, user=user
         )
+        self._filing = Filing(self._recorder, user=user)
 
     def _events_recorded(self, events: list[Recorded]) -> None:
         if self._exported is not None:
@@ -77,6 +79,7 @@ class Daemon:
             self._exported.run_changed(run)
             self._observer.on_run(run)
             self._ledger.on_run(run)
+            self._filing.on_run(run)
 
     async def run(self) -> None:
         """Serve until told to stop.
@@ -116,6 +119,7 @@ class Daemon:
             for work in (
                 self._record(),
                 self._account(),
+                self._filing.forever(),
                 self._watch_declarations(),
                 self._watchdog(),
                 self._forget(),
@@ -157,6 +161,7 @@ class Daemon:
         await self._observer.reconcile(time.time_ns() // 1000 - DAY)
         await self._recorder.drain()
         self._caught_up.set()
+        self._filing.begin()
         await self._recorder.forever()
 
     async def _account(self) -> None:

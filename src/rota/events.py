@@ -67,9 +67,12 @@ class Run(NamedTuple):
         memory_peak: most memory at once.
         io_read: bytes read from disks.
         io_write: bytes written to disks.
+        net_in: bytes received over the network; not known of runs without one of their own.
+        net_out: bytes sent over the network.
         boot: boot id of the machine's boot it ran in.
         cursor: journal cursor of its first entry.
         began: when systemd began to start it, in microseconds since boot.
+        pid: id of the main process.
         archived: whether resources and trigger are filed.
         slot: the moment of its schedule that a run served; of `missed`, the first that nothing came of.
         late: by how much it began later than that and its jitter, in microseconds.
@@ -78,6 +81,11 @@ class Run(NamedTuple):
         slots: of `missed`, how many there were.
         cause_since: since when that reason, or what held it up, was so.
         cause_until: until when; None if that was not over then.
+        first_line: first line that it wrote, at most 200 characters.
+        last_line: last line that it wrote, at most 200 characters.
+        result: what it told as its result, a JSON object as text of at most 16 KiB.
+        result_error: why what it told as its result is none.
+        output_filed: whether its lines and result are filed: soon after the run is archived.
     """
 
     id: str
@@ -98,9 +106,12 @@ class Run(NamedTuple):
     memory_peak: int | None = None
     io_read: int | None = None
     io_write: int | None = None
+    net_in: int | None = None
+    net_out: int | None = None
     boot: str | None = None
     cursor: str | None = None
     began: int | None = None
+    pid: int | None = None
     archived: bool = False
     slot: int | None = None
     late: int | None = None
@@ -109,6 +120,16 @@ class Run(NamedTuple):
     slots: int | None = None
     cause_since: int | None = None
     cause_until: int | None = None
+    first_line: str | None = None
+    last_line: str | None = None
+    result: str | None = None
+    result_error: str | None = None
+    output_filed: bool = False
+
+    @staticmethod
+    def of(table: Mapping[str, Any]) -> Run:
+        """Return a run from a table of its fields; what is none, of another version, is left out."""
+        return Run(**{name: table[name] for name in Run._fields if name in table})
 
     @property
     def over(self) -> bool:
@@ -154,8 +175,9 @@ def _end(run: Run, event: Event, state: str, reason: str | None) -> Run:
     if run.reason == "stopping" and state in ("succeeded", "killed", "failed", "timed-out"):
         state, reason = "killed", "stopped"
     # A start that was refused has nothing to file.
-    archived = run.archived or state == "skipped"
-    return replace(_ended(run, event), state=state, reason=reason, archived=archived)
+    if state == "skipped":
+        run = replace(run, archived=True, output_filed=True)
+    return replace(_ended(run, event), state=state, reason=reason)
 
 
 def _ended(run: Run, event: Event) -> Run:
@@ -187,7 +209,7 @@ def _deactivated(run: Run, event: Event) -> Run:
 
 def _skipped(run: Run, event: Event) -> Run:
     # Nothing ran, so there is nothing to file.
-    return replace(_ended(run, event), state="skipped", reason=str(event.data["reason"]), archived=True)
+    return _end(run, event, "skipped", str(event.data["reason"]))
 
 
 def _not_started(run: Run, event: Event) -> Run:
@@ -211,7 +233,7 @@ def _resources(run: Run, event: Event) -> Run:
     return replace(run, **known)
 
 
-_MEASURED = ("cpu_usec", "memory_peak", "io_read", "io_write")
+_MEASURED = ("cpu_usec", "memory_peak", "io_read", "io_write", "net_in", "net_out", "pid")
 
 
 def _triggered(run: Run, event: Event) -> Run:
@@ -230,6 +252,14 @@ def _archived(run: Run, event: Event) -> Run:
         # systemd counts death by SIGTERM, SIGINT, SIGHUP and SIGPIPE as success (systemd.service(5)).
         return replace(run, state="killed", reason="signal")
     return run
+
+
+def _output(run: Run, event: Event) -> Run:
+    said: dict[str, Any] = {name: event.data.get(name) for name in _SAID}
+    return replace(run, **said, output_filed=True)
+
+
+_SAID = ("first_line", "last_line", "result", "result_error")
 
 
 def _lost(run: Run, event: Event) -> Run:
@@ -266,6 +296,7 @@ def _missed(run: Run, event: Event) -> Run:
         boot=None,
         began=None,
         archived=True,
+        output_filed=True,
     )
 
 
@@ -288,6 +319,7 @@ _STEPS: Mapping[str, Callable[[Run, Event], Run]] = {
     "triggered": _triggered,
     "stop-requested": _stop_requested,
     "archived": _archived,
+    "output": _output,
     "lost": _lost,
     "served": _served,
     "missed": _missed,

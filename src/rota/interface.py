@@ -286,12 +286,19 @@ INTERFACES: Mapping[str, Mapping[str, Method]] = {
         "PauseAgent": Method(_AGENT + _WHY, (), "Keeps an agent from starting.", _pause),
         "ResumeAgent": Method(_AGENT, (), "Lets a paused agent start again.", _resume),
         "Why": Method(_AGENT + _AT, (("answer", _TABLE),), _WHY_ABOUT, _why),
-        "ListRuns": Method(_FILTER + _LIMIT, (("runs", "aa{sv}"),), "Newest runs first.", _list_runs),
+        "ListRuns": Method(
+            _FILTER + _LIMIT, (("runs", "aa{sv}"),), "Newest runs first; beyond 1000 maybe fewer.", _list_runs
+        ),
         "GetRun": Method((("run", "s"),), (("run", _TABLE),), "A run, by its id or how it begins.", _get_run),
         "Stats": Method(
             _FILTER, (("agents", "aa{sv}"),), "What the runs of each agent come to; of seven days.", _stats
         ),
-        "Events": Method(_SINCE + _LIMIT, _FOUND, "What was recorded after number `since`.", _events),
+        "Events": Method(
+            _SINCE + _LIMIT,
+            _FOUND,
+            "What was recorded after number `since`; beyond 500 maybe fewer.",
+            _events,
+        ),
         "SeqAt": Method(
             _AT,
             (("seq", "t"),),

@@ -146,6 +146,11 @@ def usage(run: Mapping[str, Any]) -> tuple[str, str]:
     return cpu, memory
 
 
+def opened(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run for --json: its result not as text, as which it comes over D-Bus."""
+    return {**run, "result": json.loads(run["result"])} if "result" in run else dict(run)
+
+
 def emit_json(value: object) -> None:
     """Write a value as JSON to standard output, indented."""
     json.dump(value, sys.stdout, indent=2, ensure_ascii=False)

@@ -25,6 +25,7 @@ CREATE INDEX runs_of_agent_and_state ON runs (agent, state) WHERE state <> 'succ
 CREATE INDEX runs_by ON runs (trigger) WHERE trigger <> 'timer';
 CREATE INDEX runs_started ON runs (started);
 CREATE INDEX events_of_agent ON events (agent);
+CREATE INDEX runs_unfiled ON runs (agent) WHERE archived AND NOT output_filed;
 INSERT INTO meta VALUES ('id', lower(hex(randomblob(8))));
 """
 _OF_SLOTS = ("slot", "late", "held", "slot_until", "slots", "cause_since", "cause_until")
@@ -54,6 +55,14 @@ ALTER TABLE runs ADD COLUMN took;
 ALTER TABLE runs ADD COLUMN began;
 {"".join(f"ALTER TABLE runs ADD COLUMN {name};" for name in _OF_SLOTS)}
 {_MARKS}
+ALTER TABLE runs ADD COLUMN net_in;
+ALTER TABLE runs ADD COLUMN net_out;
+ALTER TABLE runs ADD COLUMN pid;
+ALTER TABLE runs ADD COLUMN first_line;
+ALTER TABLE runs ADD COLUMN last_line;
+ALTER TABLE runs ADD COLUMN result;
+ALTER TABLE runs ADD COLUMN result_error;
+ALTER TABLE runs ADD COLUMN output_filed;
 {_TOTALS}
 """,
 }

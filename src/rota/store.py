@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from rota.errors import Exit, RotaError
 from rota.events import Event, Run, fold
@@ -18,6 +18,8 @@ from rota.marks import Mark, advance
 from rota.query import EVERYTHING, Query
 from rota.schema import COLUMNS, MIGRATIONS, SCHEMA, VERSION
 from rota.totals import Counted, Totals, changes, from_json
+
+T = TypeVar("T")
 
 _CHECKPOINT = 4000
 """Pages of 4 KiB in the write-ahead log before they go into the database, with two calls of fsync(2)."""
@@ -48,6 +50,8 @@ SELECT coalesce(
     (SELECT max(rowid) FROM runs WHERE agent = ?1)
 )
 """
+_TEXT_AT_ONCE = 24 * 1024 * 1024
+"""Characters of results in one answer: of 1000 runs all fit, and D-Bus takes messages of 32 MiB."""
 # Each agent once, by skipping through the index of agents (sqlite.org, "Loose index scan" by hand).
 _AGENTS = """
 WITH RECURSIVE found (agent) AS (
@@ -97,8 +101,18 @@ class FullError(RotaError):
 
 def _run(row: Sequence[Any]) -> Run:
     values = dict(zip(COLUMNS, row, strict=True))
-    values["archived"] = bool(values["archived"])
+    values |= {name: bool(values[name]) for name in ("archived", "output_filed")}
     return Run(**values)
+
+
+def _fitting(items: Iterable[T], size: Callable[[T], int]) -> Iterator[T]:
+    """Yield items until what they have of text is as much as an answer takes."""
+    room = _TEXT_AT_ONCE
+    for item in items:
+        yield item
+        room -= size(item)
+        if room < 0:
+            return
 
 
 @contextmanager
@@ -234,11 +248,11 @@ class Store:
             return [_run(row) for row in self._db.execute(query, (prefix, f"{prefix}g", limit))]
 
     def runs(self, query: Query = EVERYTHING, limit: int = 50) -> list[Run]:
-        """Return the newest of the runs that are wanted, newest first."""
+        """Return the newest of the runs that are wanted, newest first; of more than 1000 maybe not all."""
         where, values = query.where()
         with _translated(self._path):
             rows = self._db.execute(f"{_SELECT} {where} ORDER BY {query.order()} LIMIT ?", [*values, limit])
-            return [_run(row) for row in rows]
+            return list(_fitting(map(_run, rows), lambda run: len(run.result or "")))
 
     def count(self, query: Query) -> dict[str, Totals]:
         """Return what the runs of each agent that are wanted come to, counted one by one."""
@@ -293,18 +307,17 @@ class Store:
         return found[::-1]
 
     def events(self, since: int, limit: int, agent: str | None = None) -> list[Recorded]:
-        """Return events after number `since`, oldest first."""
+        """Return events after number `since`, oldest first; of more than 500 maybe not all."""
         where, values = ("AND agent = ?", [agent]) if agent else ("", [])
         query = (
             "SELECT seq, kind, agent, run, at, data, monotonic FROM events "
             f"WHERE seq > ? {where} ORDER BY seq LIMIT ?"
         )
         with _translated(self._path):
+            rows = self._db.execute(query, [since, *values, limit])
             return [
                 Recorded(seq, Event(kind, name, run, at, json.loads(data), monotonic))
-                for seq, kind, name, run, at, data, monotonic in self._db.execute(
-                    query, [since, *values, limit]
-                )
+                for seq, kind, name, run, at, data, monotonic in _fitting(rows, lambda row: len(row[5]))
             ]
 
     def bounds(self) -> tuple[int, int]:
@@ -400,6 +413,12 @@ class Store:
         """Forget the totals of days before this one (days since 1970, UTC)."""
         with _translated(self._path):
             self._db.execute("DELETE FROM totals WHERE day < ?", (before_day,))
+
+    def unfiled(self, since: int, limit: int) -> list[Run]:
+        """Return runs that ended after `since` and are archived, but without what they said; oldest first."""
+        query = f"{_SELECT} WHERE archived AND NOT output_filed AND ended >= ? ORDER BY rowid LIMIT ?"
+        with _translated(self._path):
+            return [_run(row) for row in self._db.execute(query, (since, limit))]
 
     def unarchived(self, since: int) -> list[Run]:
         """Return runs that are under way, and those that ended after `since` with resources not filed."""
