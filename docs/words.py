@@ -5,7 +5,7 @@ from __future__ import annotations
 from render import Block, Code, Table, Text
 
 from rota.errors import Exit
-from rota.names import CONFIG_DIR, SYSTEM_UNIT_DIR, TARGET
+from rota.names import CONFIG_DIR, METRICS_SOCKET, SYSTEM_UNIT_DIR, TARGET
 
 NOTES = {
     "check": "Nothing is written. systemd itself reads calendar events and the units that would be made"
@@ -99,6 +99,9 @@ bundled = ["disk-report"]
 
 [runners.claude]
 command = ["claude", "-p", "{prompt}"]
+
+[metrics]
+listen = ["127.0.0.1:7682"]
 """
 VALUES = Table(
     ("Word", "Meaning", "for example"),
@@ -116,7 +119,7 @@ VALUES = Table(
         ("absolute path", "Begins with /, without `..`.", '`"/srv/repo"`'),
     ),
 )
-READING = {"ListAgents", "GetAgent", "ListRuns", "GetRun", "Describe", "Stats", "Events", "SeqAt"}
+READING = {"ListAgents", "GetAgent", "ListRuns", "GetRun", "Describe", "Stats", "Events", "SeqAt", "Metrics"}
 FILTERS = {
     "agent": "Of any of these agents.",
     "tag": "Of agents with any of these tags, as they are declared now.",
@@ -171,6 +174,25 @@ STATS_FIELDS = Table(
         ("`cpu_usec`", "Processor time of all, in microseconds.", "`x`"),
         ("`memory_peak`", "Most memory one had, in bytes.", "`x`"),
         ("`last_success`", "When the last that succeeded ended.", "`x`"),
+    ),
+)
+METRICS_FIELDS = Table(
+    ("Field", "What it says"),
+    (
+        (
+            "`lag`",
+            "For how long the oldest entry about agents has been waiting to be recorded; 0: none.",
+        ),
+        ("`events`", "Number of the last event."),
+        ("`agents`", "A table for each installed agent, with the fields below."),
+        ("`agent`, `schedule`, `priority`, `paused`", "As of an agent; its name is `agent`."),
+        ("`running`", "Whether a run is under way."),
+        ("`next`", "When its timer starts it next; null if none does."),
+        ("`results`", "Runs by the state in which they ended."),
+        ("`durations`", "Runs by how long they took: the upper bound of a bucket, and how many are in it."),
+        ("`took_usec`, `cpu_usec`", "How long all of them took; processor time of all."),
+        ("`last_run`, `last_success`", "When the last that was started, the last that succeeded, ended."),
+        ("`sample`", "A run: its id (`run`), how long it `took`, when it `ended`; null before the first."),
     ),
 )
 AGENT_FIELDS = Table(
@@ -236,6 +258,7 @@ FILES = (
         "Its units, made by rota.",
     ),
     (f"`{SYSTEM_UNIT_DIR}/{TARGET}`", "Starts all timers at boot."),
+    (f"`{SYSTEM_UNIT_DIR}/{METRICS_SOCKET}`", "Where metrics are served, if [metrics] says so."),
     ("`/var/lib/rota-agents/NAME`", "What the agent NAME keeps between runs."),
     ("`/var/lib/rota/paused/NAME`", "Is there while NAME is paused: who paused it, when and why."),
     (

@@ -22,6 +22,7 @@ _TOTALS = """
 CREATE TABLE totals (
     agent TEXT NOT NULL, day INTEGER NOT NULL, data TEXT NOT NULL, PRIMARY KEY (agent, day)
 ) WITHOUT ROWID;
+CREATE TABLE lifetimes (agent TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX runs_of_state ON runs (state);
 CREATE INDEX runs_by ON runs (trigger);
 CREATE INDEX runs_started ON runs (started);
@@ -47,4 +48,4 @@ ALTER TABLE runs ADD COLUMN began;
 {_TOTALS}
 """,
 }
-"""By the version they lead away from. Runs recorded before there were totals are in none."""
+"""By the version they lead away from. Runs recorded before there were totals and lifetimes are in none."""

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from rota import events
 from rota.events import Run
 
 DAY = 86_400_000_000
@@ -34,13 +35,7 @@ class Counted(NamedTuple):
     @property
     def duration(self) -> int | None:
         """How long it took, in microseconds; None if that is not known, or nothing ran."""
-        if self.state == "skipped":
-            return None
-        if self.took is not None:
-            return self.took
-        if self.started is None or self.ended is None:
-            return None
-        return max(self.ended - self.started, 0)  # the clock may have been put back
+        return events.duration(self.state, self.started, self.ended, self.took)
 
 
 def counted(run: Run) -> Counted:
@@ -132,10 +127,6 @@ def day_of(run: Run) -> int:
     return (run.ended or run.started or 0) // DAY
 
 
-def _filed(run: Run | None) -> bool:
-    return run is not None and run.over and run.archived
-
-
 def changes(before: Mapping[str, Run | None], after: Mapping[str, Run]) -> dict[tuple[str, int], Totals]:
     """Return what has to be added to the totals of agents and days when runs change.
 
@@ -146,6 +137,6 @@ def changes(before: Mapping[str, Run | None], after: Mapping[str, Run]) -> dict[
     found: dict[tuple[str, int], Totals] = {}
     for name, run in after.items():
         for state, times in ((before[name], -1), (run, 1)):
-            if state is not None and _filed(state):
+            if state is not None and state.filed:
                 found.setdefault((state.agent, day_of(state)), Totals()).add(counted(state), times)
     return found
