@@ -120,7 +120,7 @@ def test_counters_never_fall(steps: list[int]) -> None:
 
 def _counters_never_fall(store: Store, steps: list[int]) -> None:
     seen = Lifetime()
-    kinds = (
+    kinds: tuple[tuple[str, dict[str, str]], ...] = (
         *(("activated", {}), ("deactivated", {}), ("failed", {"result": "exit-code"})),
         *(("archived", {}), ("lost", {"reason": "x"}), ("stopped", {})),
     )

@@ -35,7 +35,7 @@ _IDLE = 300.0
 _HEAD = 8192
 """Most bytes of a request."""
 _MOST = 256
-"""Most clients at once; more are turned away."""
+"""Most clients at once; it hangs up on more."""
 
 _PLAIN = "text/plain; charset=utf-8"
 
@@ -88,9 +88,12 @@ class Page:
     def encoded(self, accept: str) -> tuple[bytes, str]:
         """Return it in the format that a client prefers, and the name of that format."""
         try:
-            encoder, kind = choose_encoder(accept)
-        except ValueError:  # a version that is no number
-            encoder, kind = choose_encoder("")
+            return self._encoded(accept)
+        except (TypeError, ValueError):  # prometheus_client, of a version that is no number
+            return self._encoded("")
+
+    def _encoded(self, accept: str) -> tuple[bytes, str]:
+        encoder, kind = choose_encoder(accept)
         if kind not in self.texts:
             self.texts[kind] = encoder(Scrape(self.reading))
         return self.texts[kind], kind
@@ -132,6 +135,8 @@ class Exporter:
         self._clients += 1
         writer.transport.set_write_buffer_limits(0)  # so that drain() waits until all is sent
         try:
+            if self._clients > _MOST:
+                raise ConnectionAbortedError
             async with asyncio.timeout(_CLIENT):
                 head = await self._head(reader)
             answer = await self._answer(head)
@@ -144,17 +149,14 @@ class Exporter:
             self._clients -= 1
             writer.close()
 
-    async def _head(self, reader: asyncio.StreamReader) -> bytes | None:
-        if self._clients > _MOST:
-            return None
+    @staticmethod
+    async def _head(reader: asyncio.StreamReader) -> bytes:
         try:
             return await reader.readuntil(b"\r\n\r\n")
         except asyncio.LimitOverrunError:
             return b""
 
-    async def _answer(self, head: bytes | None) -> bytes:
-        if head is None:
-            return response("503 Service Unavailable", b"too many clients\n")
+    async def _answer(self, head: bytes) -> bytes:
         request = parse(head)
         if request is None:
             return response("400 Bad Request", b"not a request of HTTP/1\n")
@@ -163,7 +165,11 @@ class Exporter:
             return response("405 Method Not Allowed", b"only GET and HEAD\n")
         if request.path != "/metrics":
             return response("404 Not Found", b"metrics are at /metrics\n", head_only=head_only)
-        body, kind = (await self.page()).encoded(request.accept)
+        try:
+            body, kind = (await self.page()).encoded(request.accept)
+        except Exception:  # the client gets an answer, the journal the trace
+            log.exception("metrics could not be made of what rotad said")
+            return response("500 Internal Server Error", b"see journalctl -u rotad-metrics\n")
         return response("200 OK", body, kind, head_only=head_only)
 
     async def page(self) -> Page:
