@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 OVER = frozenset(("succeeded", "failed", "timed-out", "killed", "skipped", "unknown"))
+NOTHING_RAN = frozenset(("skipped",))
 BAD = frozenset(("failed", "timed-out", "killed", "unknown"))
 
 
@@ -109,7 +110,7 @@ class Run:
 
 def duration(state: str, started: int | None, ended: int | None, took: int | None) -> int | None:
     """Return how long a run took, in microseconds; None if that is not known, or nothing ran."""
-    if state == "skipped":
+    if state in NOTHING_RAN:
         return None
     if took is not None:
         return took

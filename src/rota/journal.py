@@ -171,18 +171,18 @@ class Reader:
         self._match(user)
         self._reader.fileno()  # begins to watch for rotated and new files
         self.cursor = cursor
-        self._seek()
-
-    def _seek(self) -> None:
-        """Go behind the entry of the cursor."""
-        if self.cursor is None:
+        if cursor is None:
             self._reader.seek_head()
         else:
-            self._reader.seek_cursor(self.cursor)
-            vacuumed = self._reader._next() and not self._reader.test_cursor(self.cursor)
-            # Then this one is the next there is: back behind the one before it, if there is any.
-            if vacuumed and not self._reader._previous():
-                self._reader.seek_head()
+            self._seek(cursor)
+
+    def _seek(self, cursor: str) -> None:
+        """Go to the entry of a cursor; where it is gone, to the last one before it."""
+        self._reader.seek_cursor(cursor)
+        vacuumed = self._reader._next() and not self._reader.test_cursor(cursor)
+        # Then this one is the next there is: back behind the one before it, if there is any.
+        if vacuumed and not self._reader._previous():
+            self._reader.seek_head()
 
     def _match(self, user: bool) -> None:
         uid = os.getuid()
@@ -205,21 +205,17 @@ class Reader:
         seen = 0
         while seen < limit and self._reader._next():
             seen += 1
-            event = self._event()
+            event = to_event(
+                self._reader._get_all(),
+                self._reader._get_cursor,
+                self._reader._get_realtime(),
+                self._reader._get_monotonic()[0],
+            )
             if event is not None:
                 events.append(event)
         if seen:
             self.cursor = self._reader._get_cursor()
         return events, self.cursor, seen == limit
-
-    def _event(self) -> Event | None:
-        """Return the event that the current entry stands for, if any."""
-        return to_event(
-            self._reader._get_all(),
-            self._reader._get_cursor,
-            self._reader._get_realtime(),
-            self._reader._get_monotonic()[0],
-        )
 
     def oldest_unread(self, limit: int = 2000) -> int | None:
         """Return when journald took in the oldest entry that stands for an event and is not read yet.
@@ -233,9 +229,12 @@ class Reader:
         for _ in range(limit):
             if not self._reader._next():
                 break
-            if self._event() is not None:
-                at = int(self._reader._get_realtime())
-                self._seek()
+            at = int(self._reader._get_realtime())
+            if to_event(self._reader._get_all(), self._reader._get_cursor, at) is not None:
+                if self.cursor is None:
+                    self._reader.seek_head()
+                else:
+                    self._seek(self.cursor)
                 return at
             self.cursor = self._reader._get_cursor()
         return None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rota.events import Run
+from rota.events import NOTHING_RAN, Run
 
 _SECOND = 1_000_000
 
@@ -38,7 +38,7 @@ def bucket(usec: int) -> int:
 
 
 def _ended(run: Run) -> int:
-    return run.ended or 0 if run.state != "skipped" else 0
+    return 0 if run.state in NOTHING_RAN else run.ended or 0
 
 
 _SUMS: Mapping[str, Callable[[Run], int]] = {
