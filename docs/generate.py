@@ -8,13 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pages
+import scraping
 
 ROOT = Path(__file__).resolve().parent.parent
 _PAGES: Mapping[str, Callable[[], str]] = {
     "docs/reference.md": pages.reference,
     "docs/dbus.md": pages.dbus,
+    "docs/metrics.md": scraping.page,
     "share/man/rota.1": pages.rota_1,
     "share/man/rotad.8": pages.rotad_8,
+    "share/man/rotad-metrics.8": scraping.rotad_metrics_8,
 }
 
 

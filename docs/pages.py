@@ -90,6 +90,16 @@ def _declarations() -> list[Block]:
             ],
         ),
         Section(
+            "[metrics]",
+            [
+                Text(
+                    "Where metrics for Prometheus are served, at /metrics; nowhere by default. Only this"
+                    " machine may ask: any of its users. See rotad-metrics(8)."
+                ),
+                tables.keys(model.Metrics),
+            ],
+        ),
+        Section(
             "Not available in this version",
             [Text("These keys belong to the schema, and `rota check` refuses them by name."), later],
         ),
@@ -272,6 +282,17 @@ def dbus() -> str:
                 ),
                 Section("What runs come to", [words.STATS_FIELDS]),
                 Section(
+                    "What there is to measure",
+                    [
+                        Text(
+                            "Metrics returns JSON. Times are microseconds since 1970 (UTC), spans"
+                            " microseconds. Runs count since the store began, whatever was forgotten"
+                            " meanwhile; what is not in a table is 0."
+                        ),
+                        words.METRICS_FIELDS,
+                    ],
+                ),
+                Section(
                     "Examples",
                     [
                         Text("The last five runs of weekly-audit:"),
@@ -334,8 +355,8 @@ def rota_1() -> str:
             "See also",
             [
                 Text(
-                    "`rotad(8)`, `systemctl(1)`, `journalctl(1)`, `systemd-analyze(1)`, `systemd.timer(5)`,"
-                    " `systemd.exec(5)`, `systemd.time(7)`"
+                    "`rotad(8)`, `rotad-metrics(8)`, `systemctl(1)`, `journalctl(1)`, `systemd-analyze(1)`,"
+                    " `systemd.timer(5)`, `systemd.exec(5)`, `systemd.time(7)`"
                 )
             ],
         ),
@@ -449,6 +470,9 @@ def rotad_8() -> str:
                 Code("systemctl stop rotad\nrm /var/lib/rota/rota.db*\nsystemctl start rotad"),
             ],
         ),
-        Section("See also", [Text("`rota(1)`, `systemd-journald.service(8)`, `busctl(1)`, `polkit(8)`")]),
+        Section(
+            "See also",
+            [Text("`rota(1)`, `rotad-metrics(8)`, `systemd-journald.service(8)`, `busctl(1)`, `polkit(8)`")],
+        ),
     ]
     return man("rotad", 8, f"rota {__version__}", sections)

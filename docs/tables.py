@@ -43,6 +43,7 @@ _TYPES: Sequence[tuple[Any, str, str]] = (
     ),
     (model.TimeZone, "time zone", ""),
     (model.Moment, "date and time", ""),
+    (model.ListenAddress, "address", "addresses"),
     (model.Tag, "word of lower-case letters, digits and -", "words of lower-case letters, digits and -"),
     (model.UserName, "user or group name", "group names"),
     (model.VariableName, "variable", "variables"),

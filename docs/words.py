@@ -5,7 +5,7 @@ from __future__ import annotations
 from render import Block, Code, Table, Text
 
 from rota.errors import Exit
-from rota.names import CONFIG_DIR, SYSTEM_UNIT_DIR, TARGET
+from rota.names import CONFIG_DIR, METRICS_SOCKET, SYSTEM_UNIT_DIR, TARGET
 
 NOTES = {
     "check": "Nothing is written. systemd itself reads calendar events and the units that would be made"
@@ -107,6 +107,9 @@ bundled = ["disk-report"]
 
 [runners.claude]
 command = ["claude", "-p", "{prompt}"]
+
+[metrics]
+listen = ["127.0.0.1:7682"]
 """
 VALUES = Table(
     ("Word", "Meaning", "for example"),
@@ -124,7 +127,10 @@ VALUES = Table(
         ("absolute path", "Begins with /, without `..`.", '`"/srv/repo"`'),
     ),
 )
-READING = {"ListAgents", "GetAgent", "Why", "ListRuns", "GetRun", "Describe", "Stats", "Events", "SeqAt"}
+READING = {
+    *("ListAgents", "GetAgent", "Describe", "Why"),
+    *("ListRuns", "GetRun", "Stats", "Metrics", "Events", "SeqAt"),
+}
 FILTERS = {
     "agent": "Of any of these agents.",
     "tag": "Of agents with any of these tags, as they are declared now.",
@@ -197,6 +203,25 @@ STATS_FIELDS = Table(
         ("`last_success`", "When the last that succeeded ended.", "`x`"),
     ),
 )
+METRICS_FIELDS = Table(
+    ("Field", "What it says"),
+    (
+        (
+            "`lag`",
+            "For how long the oldest entry about agents has been waiting to be recorded; 0: none.",
+        ),
+        ("`events`", "Number of the last event."),
+        ("`agents`", "A table for each installed agent, with the fields below."),
+        ("`agent`, `schedule`, `priority`, `paused`", "As of an agent; its name is `agent`."),
+        ("`running`", "Whether a run is under way."),
+        ("`next`", "When its timer starts it next; null if none does."),
+        ("`results`", "Runs by the state in which they ended."),
+        ("`durations`", "Runs by how long they took: the upper bound of a bucket, and how many are in it."),
+        ("`took_usec`, `cpu_usec`", "How long all of them took; processor time of all."),
+        ("`last_run`, `last_success`", "When the last that was started, the last that succeeded, ended."),
+        ("`sample`", "A run: its id (`run`), how long it `took`, when it `ended`; null before the first."),
+    ),
+)
 AGENT_FIELDS = Table(
     ("Field", "What it says", "type"),
     (
@@ -267,6 +292,7 @@ FILES = (
         "Its units, made by rota.",
     ),
     (f"`{SYSTEM_UNIT_DIR}/{TARGET}`", "Starts all timers at boot."),
+    (f"`{SYSTEM_UNIT_DIR}/{METRICS_SOCKET}`", "Where metrics are served, if [metrics] says so."),
     ("`/var/lib/rota-agents/NAME`", "What the agent NAME keeps between runs."),
     ("`/var/lib/rota/paused/NAME`", "Is there while NAME is paused: who paused it, when and why."),
     (

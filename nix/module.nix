@@ -66,6 +66,12 @@ in
             example = [ "disk-report" ];
             description = "Agents that come with rota and are to be enabled; change their keys in {option}`services.rota.agents`.";
           };
+          metrics.listen = mkOption {
+            type = types.listOf rotaTypes.listenAddress;
+            default = [ ];
+            example = [ "127.0.0.1:7682" ];
+            description = "Loopback addresses with a port, and absolute paths of UNIX sockets that end in .sock; none: off.";
+          };
           retention = {
             detail = mkOption {
               type = rotaTypes.duration;
@@ -197,6 +203,13 @@ in
     };
     # Its members may start, stop, pause and resume agents.
     users.groups.rota = { };
+    # Who serves metrics: may do nothing that everybody may not.
+    users.users.rota-metrics = {
+      isSystemUser = true;
+      group = "rota-metrics";
+      description = "rota metrics";
+    };
+    users.groups.rota-metrics = { };
 
     systemd.packages = [
       cfg.package
@@ -205,6 +218,11 @@ in
     systemd.services.rotad.wantedBy = [ "multi-user.target" ];
     # Wants all timers; active targets are started again by every switch, and with it timers that are new.
     systemd.targets.rota-agents.wantedBy = [ "timers.target" ];
+
+    # The generator makes it; a switch passes over changed sockets, but rota-rearm does not.
+    systemd.sockets = lib.mkIf (cfg.settings.metrics.listen != [ ]) {
+      rotad-metrics.wantedBy = [ "sockets.target" ];
+    };
 
     # A switch lets systemd read changed timers before it restarts them, and systemd would start an agent
     # at once if a slot of its new schedule lies between its last run and now. So before anything is

@@ -54,6 +54,7 @@ python3Packages.buildPythonApplication (finalAttrs: {
 
   dependencies = [
     python3Packages.dbus-next
+    python3Packages.prometheus-client
     python3Packages.pydantic
     python3Packages.rich
     systemd-python
@@ -86,6 +87,7 @@ python3Packages.buildPythonApplication (finalAttrs: {
     "rota.cli_agents"
     "rota.cli_declare"
     "rota.daemon"
+    "rota.exporter"
     "rota_agents"
   ];
 

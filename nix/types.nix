@@ -45,6 +45,8 @@ in
 
   network = matching "any|localhost|link-local|multicast|[0-9A-Fa-f:.]+(/[0-9]{1,3})?" "address, prefix such as 10.0.0.0/8, or one of any, localhost, link-local, multicast";
 
+  listenAddress = matching ''(127[.][0-9.]+|\[::1]):[1-9][0-9]{0,4}|(/[A-Za-z0-9_@+=:,.-]+)+[.]sock'' ''loopback address with a port such as "127.0.0.1:7682", or absolute path of a UNIX socket that ends in .sock'';
+
   # Values of a [Service] key.
   unitValue = types.oneOf [
     types.bool

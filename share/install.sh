@@ -35,6 +35,8 @@ destination() {
   case $1 in
     install.sh | launcher.in) echo - ;;
     rotad.service) echo "$PREFIX/lib/systemd/system/rotad.service" ;;
+    rotad-metrics.service) echo "$PREFIX/lib/systemd/system/rotad-metrics.service" ;;
+    rotad-metrics-user.service) echo "$PREFIX/lib/systemd/user/rotad-metrics.service" ;;
     rotad-user.service) echo "$PREFIX/lib/systemd/user/rotad.service" ;;
     rota.sysusers) echo "$PREFIX/lib/sysusers.d/rota.conf" ;;
     rota.tmpfiles) echo "$PREFIX/lib/tmpfiles.d/rota.conf" ;;
@@ -47,7 +49,7 @@ destination() {
     completions/_rota) echo "$PREFIX/share/zsh/site-functions/_rota" ;;
     completions/rota.fish) echo "$PREFIX/share/fish/vendor_completions.d/rota.fish" ;;
     man/*.[1-8]) echo "$PREFIX/share/man/man${1##*.}/${1#man/}" ;;
-    examples/*) echo "$doc/$1" ;;
+    examples/* | grafana/* | prometheus/*) echo "$doc/$1" ;;
     *) fail "share/$1: no place is known for this file; add it to destination() in share/install.sh" ;;
   esac
 }
@@ -83,6 +85,9 @@ from importlib import import_module, metadata
 
 wanted = {
     "dbus_next": ("dbus-next", (0, 2, 3), "python3-dbus-next", "python-dbus-next"),
+    "prometheus_client": (
+        "prometheus-client", (0, 16), "python3-prometheus-client", "python-prometheus_client"
+    ),
     "pydantic": ("pydantic", (2, 4), "python3-pydantic", "python-pydantic"),
     "rich": ("rich", (13,), "python3-rich", "python-rich"),
     "systemd.journal": ("systemd-python", (235,), "python3-systemd", "python-systemd"),
@@ -132,10 +137,11 @@ install_all() {
   PYTHON=$found
   case $CHECK in 0) ;; *) check_python ;; esac
   shared_files | while read -r file; do destination "$file" >/dev/null; done
-  for module in rota.cli rota.daemon rota_agents; do
+  for module in rota.cli rota.daemon rota.exporter rota_agents; do
     case $module in
       rota.cli) name=rota ;;
       rota.daemon) name=rotad ;;
+      rota.exporter) name=rotad-metrics ;;
       rota_agents) name=rota-agent ;;
     esac
     put share/launcher.in "$bin/$name" 755 \
@@ -166,7 +172,7 @@ prune() {
 }
 
 uninstall_all() {
-  rm -f "$DESTDIR$bin/rota" "$DESTDIR$bin/rotad" "$DESTDIR$bin/rota-agent"
+  rm -f "$DESTDIR$bin/rota" "$DESTDIR$bin/rotad" "$DESTDIR$bin/rotad-metrics" "$DESTDIR$bin/rota-agent"
   rm -rf "$DESTDIR${lib:?}/rota" "$DESTDIR${lib:?}/rota_agents"
   shared_files | while read -r file; do
     target=$(destination "$file")

@@ -20,7 +20,7 @@ from rota.load import load
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "share/examples"
 BASH = ROOT / "share/completions/rota.bash"
-MAN_PAGES = ("rota.1", "rotad.8")
+MAN_PAGES = ("rota.1", "rotad.8", "rotad-metrics.8")
 
 
 def verbs() -> dict[str, argparse.ArgumentParser]:
@@ -107,7 +107,8 @@ def test_every_verb_and_option_is_in_the_man_page_and_the_reference(verb: str) -
 
 
 @pytest.mark.parametrize(
-    "page", ["docs/reference.md", "docs/dbus.md", "share/man/rota.1", "share/man/rotad.8"]
+    "page",
+    ["docs/reference.md", "docs/dbus.md", "docs/metrics.md", *(f"share/man/{name}" for name in MAN_PAGES)],
 )
 def test_pages_name_no_place_of_the_machine_they_were_made_on(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
@@ -165,6 +166,7 @@ def test_modules_import_as_the_architecture_says() -> None:
     [
         ("pydantic", "pydantic"),
         ("dbus-next", "dbus_next"),
+        ("prometheus-client", "prometheus_client"),
         ("systemd-python", "systemd"),
         ("rich", "rich"),
     ],

@@ -227,3 +227,41 @@ json.dump([whole, len(again.store.runs(limit=100)), len(list(files.glob("a.db.da
     whole, again, aside = found
     assert whole == again > 0
     assert aside >= 1
+
+
+def test_the_oldest_entry_that_is_not_read_yet(tmp_path: Path) -> None:
+    """Found without reading it; entries about others are passed over, and read by nobody."""
+    found = on_journal(
+        tmp_path,
+        """
+put(0)
+put(1)
+everything, end, _ = Reader(None).read()
+reader = Reader(None)
+first = reader.oldest_unread()
+again = reader.oldest_unread()
+some, cursor, _ = reader.read(4)
+between = reader.oldest_unread()
+rest, _, _ = reader.read()
+nothing = reader.oldest_unread()
+
+recorder = Recorder(files / "rota.db", changed=lambda run: None, recorded=lambda new: None, user=False)
+waits = recorder.lag(first + 7)
+before = recorder.lag(first - 7)
+asyncio.run(recorder.drain())
+print(json.dumps({
+    "whole": told(some + rest) == told(everything),
+    "first": [first == again, first >= everything[0].at, first - everything[0].at < 1_000_000],
+    "between": [between > first, between >= rest[0].at],
+    "nothing": nothing,
+    "lag": [waits, before, recorder.lag(first + 10**9)],
+}))
+""",
+    )
+    assert found == {
+        "whole": True,
+        "first": [True, True, True],
+        "between": [True, True],
+        "nothing": None,
+        "lag": [7, 0, 0],
+    }

@@ -14,6 +14,7 @@ from rota import definitions, pauses
 from rota.errors import Exit, RotaError, nearest
 from rota.events import OVER, REAL, Run
 from rota.interface import FILTERS, Events, run_table
+from rota.lifetime import Lifetime
 from rota.names import service_of, timer_of
 from rota.query import Query
 from rota.recorder import Recorder
@@ -199,6 +200,32 @@ class Answers:
             return store.count(replace(query, states=query.states or tuple(sorted(OVER))))
 
         return [stats_table(name, totals) for name, totals in sorted(self._recorder.ask(find).items())]
+
+    async def metrics(self) -> dict[str, Any]:
+        """Return what there is to measure, of rotad, and of each agent that is installed."""
+        states = await self._systemd.loaded("rota-*.service", "rota-*.timer")
+        names = self.agent_names()
+        armed = [name for name in names if states.get(timer_of(name)) == "active"]
+        upcoming = dict(zip(armed, await asyncio.gather(*map(self._elapse, armed)), strict=True))
+        now = time.time_ns() // 1000
+
+        def find(store: Store) -> tuple[int, dict[str, Lifetime]]:
+            return store.bounds()[1], {name: store.lifetime(name) for name in names}
+
+        events, lifetimes = self._recorder.ask(find)
+        agents = [
+            {
+                "agent": name,
+                "schedule": self.agents[name].schedule,
+                "priority": self.agents[name].declaration.get("priority", "medium"),
+                "paused": pauses.paused(self._state, name) is not None,
+                "running": states.get(service_of(name)) in ACTIVE,
+                "next": upcoming.get(name),
+                **lifetimes[name].table(),
+            }
+            for name in names
+        ]
+        return {"lag": self._recorder.lag(now), "events": events, "agents": agents}
 
     def events(self, since: int, limit: int, agent: str | None) -> Events:
         """Return what was recorded after number `since`."""

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rota import generate, rearm
+from rota import generate, names, rearm, serving
 from rota.errors import Exit, RotaError
 from rota.generate import Plan
 from rota.systemd import Systemd, connect
@@ -125,6 +125,7 @@ async def _install(plan: Plan, directory: Path, *, user: bool) -> Applied:
         change = rearm.change(plan.before, after, states, interrupted=_interrupted(directory))
         stage = _stage(plan, directory, change.afresh)
         remembered = await rearm.release(systemd, change, states, user=user)
+        await serving.release(systemd, plan.before.get(names.METRICS_SOCKET), after.get(names.METRICS_SOCKET))
         _move(plan, stage, directory)
         await rearm.arm(systemd, change, user=user)
         start = sorted(change.afresh - change.at_next_boot)
@@ -132,6 +133,8 @@ async def _install(plan: Plan, directory: Path, *, user: bool) -> Applied:
             await systemd.start(timer)
         for old in (stage, *leftovers):
             shutil.rmtree(old, ignore_errors=True)
+        if names.METRICS_SOCKET in after:
+            await serving.start(systemd)
     finally:
         bus.disconnect()
     return Applied(tuple(start), rearm.agents_of(change.at_next_boot), rearm.agents_of(remembered))

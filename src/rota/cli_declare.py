@@ -219,6 +219,7 @@ def apply(arguments: argparse.Namespace) -> int:
                 "started": list(done.started),
                 "at_next_boot": list(done.at_next_boot),
                 "remembered": list(done.remembered),
+                "metrics": list(loaded.settings.metrics.listen),
             }
         )
         return int(Exit.OK)
@@ -226,11 +227,13 @@ def apply(arguments: argparse.Namespace) -> int:
         for name in summary[verb]:
             output.line(f"{sign} {name}", style)
     output.not_started(done.at_next_boot, done.remembered)
+    if names.METRICS_SOCKET in (*found.added, *found.changed, *found.removed):
+        where = " and ".join(loaded.settings.metrics.listen)
+        output.line(f"Metrics are served at {where}." if where else "Metrics are no longer served.")
     past = {"add": "added", "change": "changed", "remove": "removed"}
     parts = [f"{len(names_)} {past[verb]}" for verb, names_ in summary.items() if names_]
-    output.line(
-        f"{', '.join(parts) or 'Nothing changed'}; {_plural(len(loaded.declarations), 'agent')} in all."
-    )
+    none = "Nothing changed" if found.empty else "No agent changed"
+    output.line(f"{', '.join(parts) or none}; {_plural(len(loaded.declarations), 'agent')} in all.")
     return int(Exit.OK)
 
 

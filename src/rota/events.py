@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 OVER = frozenset(("succeeded", "failed", "timed-out", "killed", "skipped", "unknown", "missed"))
 REAL = tuple(sorted(OVER - {"missed"}))
 """States of what was at least tried to be started, and is over."""
+NOTHING_RAN = frozenset(("skipped", "missed"))
 BAD = frozenset(("failed", "timed-out", "killed", "unknown"))
 
 
@@ -135,6 +136,27 @@ class Run(NamedTuple):
     def over(self) -> bool:
         """Whether the run has ended."""
         return self.state in OVER
+
+    @property
+    def filed(self) -> bool:
+        """Whether it is to be counted: it has ended, and all that is known of it is there."""
+        return self.over and self.archived
+
+    @property
+    def duration(self) -> int | None:
+        """See the function of this name."""
+        return duration(self.state, self.started, self.ended, self.took)
+
+
+def duration(state: str, started: int | None, ended: int | None, took: int | None) -> int | None:
+    """Return how long a run took, in microseconds; None if that is not known, or nothing ran."""
+    if state in NOTHING_RAN:
+        return None
+    if took is not None:
+        return took
+    if started is None or ended is None:
+        return None
+    return max(ended - started, 0)  # the clock may have been put back
 
 
 def replace(run: Run, **changes: Any) -> Run:

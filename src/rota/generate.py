@@ -22,6 +22,7 @@ Files = dict[str, UnitFile]
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _VERIFY = re.compile(r"(?:.*/)?rota-(?P<agent>[a-z0-9-]+)\.(?:service|timer)(?::\d+)?: (?P<text>.*)")
 _KEY = re.compile(r"(?:Unknown key(?: name)?|Failed to parse|Invalid) '?(?P<key>[A-Z]\w+)")
+_LINKS = (f"timers.target.wants/{names.TARGET}", f"sockets.target.wants/{names.METRICS_SOCKET}")
 _CALENDAR = re.compile(r"^(OnCalendar=)(.*)$", re.MULTILINE)
 _COMMAND = re.compile(r"Command .* is not executable")
 
@@ -137,7 +138,9 @@ def verify(
         only: names of units, instead of all.
         anywhere: see `analyze.verify`.
     """
-    chosen = [name for name in (files if only is None else only) if "/" not in name and name in files]
+    # Of the socket systemd would only say that its service is not there, where rota is not installed yet.
+    beyond = {name for name in files if "/" in name or name == names.METRICS_SOCKET}
+    chosen = [name for name in (files if only is None else only) if name in files and name not in beyond]
     if not chosen:
         return Verdict()
     with tempfile.TemporaryDirectory(prefix="rota-verify-") as directory:
@@ -237,7 +240,8 @@ def _only_ours(directory: Path) -> None:
 def is_ours(path: Path) -> bool:
     """Tell whether rota wrote a file or symlink."""
     if path.is_symlink():
-        return path.name == names.TARGET and os.readlink(path) == f"../{names.TARGET}"  # noqa: PTH115
+        linked = (names.TARGET, names.METRICS_SOCKET)
+        return path.name in linked and os.readlink(path) == f"../{path.name}"  # noqa: PTH115
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -290,8 +294,8 @@ class Plan:
 def compare(files: Files, directory: Path) -> Plan:
     """Return what would change in a directory, which may hold units of others."""
     before: dict[str, str] = {}
-    link = f"timers.target.wants/{names.TARGET}"
-    found = [*directory.glob("rota-*.*"), directory / "rota.slice", directory / link]
+    others = ("rota.slice", names.METRICS_SOCKET, *_LINKS)
+    found = [*directory.glob("rota-*.*"), *(directory / name for name in others)]
     for path in found:
         if is_ours(path):
             text = "" if path.is_symlink() else path.read_text("utf-8", "replace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -111,6 +112,10 @@ class Service(Protocol):
 
     def stats(self, wanted: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return what the runs of each agent come to."""
+        ...
+
+    async def metrics(self) -> dict[str, Any]:
+        """Return what there is to measure; it goes out as JSON, which takes dbus-next a tenth of the time."""
         ...
 
     def seq_at(self, at: int) -> int:
@@ -255,6 +260,10 @@ async def _stats(service: Service, _: Caller, agent: str, body: list[Any]) -> li
     return [[vardict(table) for table in service.stats(wanted)]]
 
 
+async def _metrics(service: Service, _: Caller, __: str, ___: list[Any]) -> list[Any]:
+    return [json.dumps(await service.metrics(), separators=(",", ":"))]
+
+
 async def _seq_at(service: Service, _: Caller, __: str, body: list[Any]) -> list[Any]:
     return [service.seq_at(body[0])]
 
@@ -292,6 +301,12 @@ INTERFACES: Mapping[str, Mapping[str, Method]] = {
         "GetRun": Method((("run", "s"),), (("run", _TABLE),), "A run, by its id or how it begins.", _get_run),
         "Stats": Method(
             _FILTER, (("agents", "aa{sv}"),), "What the runs of each agent come to; of seven days.", _stats
+        ),
+        "Metrics": Method(
+            (),
+            (("json", "s"),),
+            "What there is to measure, since the store began.",
+            _metrics,
         ),
         "Events": Method(
             _SINCE + _LIMIT,

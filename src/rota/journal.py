@@ -296,6 +296,28 @@ class Reader:
             log.warning("the journal is damaged: %d entries cannot be read, and were passed over", damaged)
         return events, self.cursor, seen == limit
 
+    def oldest_unread(self, limit: int = 2000) -> int | None:
+        """Return when journald took in the oldest entry that stands for an event and is not read yet.
+
+        Entries about other units before it are read past, no more than `limit` of them.
+
+        Returns:
+            Microseconds since 1970; None if there is none.
+        """
+        self._reader.process()
+        for _ in range(limit):
+            if not self._reader._next():
+                break
+            at = int(self._reader._get_realtime())
+            if to_event(_fields(self._reader) or {}, self._reader._get_cursor, at) is not None:
+                if self.cursor is None:
+                    self._reader.seek_head()
+                else:
+                    self._seek(self.cursor)
+                return at
+            self.cursor = self._reader._get_cursor()
+        return None
+
 
 def record(event: str, agent: str, run: str, message: str, data: Mapping[str, Any] | None = None) -> None:
     """Log what systemd does not say, to be read back like everything else.

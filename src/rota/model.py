@@ -25,7 +25,7 @@ from pydantic import (
     StringConstraints,
 )
 
-from rota import cron, quantity
+from rota import cron, listen, quantity
 
 Priority = Literal["critical", "high", "medium", "low", "background"]
 
@@ -135,6 +135,12 @@ def _timezone(text: str) -> str:
     return text
 
 
+def _distinct(found: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(found)) < len(found):
+        raise ValueError("names an address twice")
+    return found
+
+
 def _one_or_many(value: object) -> object:
     return [value] if isinstance(value, dict) else value
 
@@ -151,6 +157,7 @@ Percent = Annotated[StrictStr, _checked(quantity.parse_percent)]
 Network = Annotated[StrictStr, AfterValidator(_network)]
 TimeZone = Annotated[StrictStr, AfterValidator(_timezone)]
 Moment = Annotated[StrictStr, BeforeValidator(_point_in_time), AfterValidator(_once)]
+ListenAddress = Annotated[StrictStr, _checked(listen.check)]
 Tag = Annotated[StrictStr, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 UserName = Annotated[StrictStr, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,30}$")]
 VariableName = Annotated[StrictStr, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -364,6 +371,16 @@ class Retention(Record):
     totals: Duration = _key("365d", "What the runs of a day came to is kept so long.", "3y")
 
 
+class Metrics(Record):
+    """Where metrics for Prometheus are served: nowhere, unless an address is named."""
+
+    listen: Annotated[tuple[ListenAddress, ...], AfterValidator(_distinct)] = _key(
+        (),
+        "Loopback addresses with a port, and absolute paths of UNIX sockets that end in .sock; none: off.",
+        [listen.EXAMPLE],
+    )
+
+
 class Settings(Record):
     """rota.toml: what is shared by all agents."""
 
@@ -374,6 +391,7 @@ class Settings(Record):
         {}, "Runners by name.", {"claude": {"command": ["claude", "-p", "{prompt}"]}}
     )
     retention: Retention = _key(Retention(), "How long rotad remembers.", {"detail": "90d"})
+    metrics: Metrics = _key(Metrics(), "Where metrics are served.", {"listen": [listen.EXAMPLE]})
     channels: Mapping[AgentName, Mapping[str, Any]] | None = _later("Where people are told.")
 
 

@@ -33,6 +33,10 @@ SYSTEM_UNIT_DIR = "/etc/systemd/system"
 
 TARGET = "rota-agents.target"
 
+METRICS_SOCKET = "rotad-metrics.socket"
+METRICS_SERVICE = "rotad-metrics.service"
+"""Who serves metrics: no agent, whose units begin with PREFIX."""
+
 MARKER = "# Made by rota"
 """Begins every file that rota writes; what does not begin so is never touched."""
 

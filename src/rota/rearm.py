@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from rota import names, timers
+from rota import names, serving, timers
 from rota.systemd import Systemd, connect
 
 _PATIENCE = 2.0
@@ -220,6 +220,10 @@ async def _rearm(old: Mapping[str, str], new: Mapping[str, str] | None, *, user:
             remembered = await release(systemd, found, states, user=user)
         if new is None and (found.afresh or _interim_target(user).exists()):
             await arm(systemd, found, user=user)
+        if new is not None:
+            await serving.release(systemd, old.get(names.METRICS_SOCKET), new.get(names.METRICS_SOCKET))
+        elif names.METRICS_SOCKET in old:
+            await systemd.start(names.METRICS_SOCKET)
     finally:
         bus.disconnect()
     return Rearmed(
@@ -228,9 +232,10 @@ async def _rearm(old: Mapping[str, str], new: Mapping[str, str] | None, *, user:
 
 
 def _installed(directory: Path) -> dict[str, str]:
-    """Return the texts of rota's timers and target in a unit directory, by name, symlinks followed."""
+    """Return the texts of rota's timers, target and socket in a directory, by name, symlinks followed."""
     found: dict[str, str] = {}
-    for path in (*directory.glob("rota-*.timer"), directory / names.TARGET):
+    shared = (directory / name for name in (names.TARGET, names.METRICS_SOCKET))
+    for path in (*directory.glob("rota-*.timer"), *shared):
         if path.is_file() and (text := path.read_text("utf-8", "replace")).startswith(names.MARKER):
             found[path.name] = text
     return found

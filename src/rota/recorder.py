@@ -96,6 +96,15 @@ class Recorder:
             self.wake()
             return question(self.store)
 
+    def lag(self, now: int) -> int:
+        """Return for how long the oldest entry has been waiting to be recorded, in microseconds; 0 for none.
+
+        Args:
+            now: microseconds since 1970.
+        """
+        oldest = self._reader.oldest_unread()
+        return 0 if oldest is None else max(now - oldest, 0)
+
     def hasten(self) -> None:
         """A run has begun: the journal may tell its end before systemd does."""
         self._eager_until = time.monotonic() + _EAGER

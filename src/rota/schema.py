@@ -20,6 +20,7 @@ _TOTALS = """
 CREATE TABLE totals (
     agent TEXT NOT NULL, day INTEGER NOT NULL, data TEXT NOT NULL, PRIMARY KEY (agent, day)
 ) WITHOUT ROWID;
+CREATE TABLE lifetimes (agent TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX runs_of_state ON runs (state) WHERE state <> 'succeeded';
 CREATE INDEX runs_of_agent_and_state ON runs (agent, state) WHERE state <> 'succeeded';
 CREATE INDEX runs_by ON runs (trigger) WHERE trigger <> 'timer';
@@ -66,4 +67,4 @@ ALTER TABLE runs ADD COLUMN output_filed;
 {_TOTALS}
 """,
 }
-"""By the version they lead away from. Runs recorded before there were totals are in none."""
+"""By the version they lead away from. Runs recorded before there were totals and lifetimes are in none."""

@@ -12,8 +12,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from rota import lifetime
 from rota.errors import Exit, RotaError
 from rota.events import Event, Run, fold
+from rota.lifetime import Lifetime
 from rota.marks import Mark, advance
 from rota.query import EVERYTHING, Query
 from rota.schema import COLUMNS, MIGRATIONS, SCHEMA, VERSION
@@ -225,12 +227,23 @@ class Store:
         return int(row[0]) if row else 0
 
     def _count(self, before: Mapping[str, Run], after: Mapping[str, Run]) -> None:
-        """Add runs that are filed now to the totals of their days; what one was counted as before, is not."""
+        """Add runs that are filed now to the totals of their days; what one was counted as before, is not.
+
+        And to the lifetimes of their agents, where nothing is taken back.
+        """
         for key, totals in changes(before, after).items():
             row = self._db.execute("SELECT data FROM totals WHERE agent = ? AND day = ?", key).fetchone()
             if row:
                 totals.merge(from_json(row[0]))
             self._db.execute("INSERT OR REPLACE INTO totals VALUES (?, ?, ?)", (*key, totals.to_json()))
+        for agent, gain in lifetime.gains(before, after).items():
+            known = self._lifetime(agent)
+            known.merge(gain)
+            self._db.execute("INSERT OR REPLACE INTO lifetimes VALUES (?, ?)", (agent, known.to_json()))
+
+    def _lifetime(self, agent: str) -> Lifetime:
+        row = self._db.execute("SELECT data FROM lifetimes WHERE agent = ?", (agent,)).fetchone()
+        return lifetime.from_json(row[0]) if row else Lifetime()
 
     def _get(self, run: str) -> Run | None:
         row = self._db.execute(f"{_SELECT} WHERE id = ?", (run,)).fetchone()
@@ -347,6 +360,11 @@ class Store:
                 if wanted is None or agent in wanted:
                     found.setdefault(agent, Totals()).merge(from_json(data))
         return found
+
+    def lifetime(self, agent: str) -> Lifetime:
+        """Return what an agent's runs come to since the store began, whatever was forgotten meanwhile."""
+        with _translated(self._path):
+            return self._lifetime(agent)
 
     def prune(self, before: int, keep: int, critical: Collection[str] = ()) -> int:
         """Forget some old runs, and the events of that time; call it again while it returns any.

@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from rota.events import Run
+from rota import events
+from rota.events import NOTHING_RAN, Run
 
 DAY = 86_400_000_000
 """Microseconds of a day; days are UTC's."""
 
 _PER_OCTAVE = 8
-_NOTHING_RAN = ("skipped", "missed")
 
 
 class Counted(NamedTuple):
@@ -37,13 +37,7 @@ class Counted(NamedTuple):
     @property
     def duration(self) -> int | None:
         """How long it took, in microseconds; None if that is not known, or nothing ran."""
-        if self.state in _NOTHING_RAN:
-            return None
-        if self.took is not None:
-            return self.took
-        if self.started is None or self.ended is None:
-            return None
-        return max(self.ended - self.started, 0)  # the clock may have been put back
+        return events.duration(self.state, self.started, self.ended, self.took)
 
 
 def counted(run: Run) -> Counted:
@@ -91,7 +85,7 @@ class Totals:
         """Count a run that is over and filed; with times -1, take back what it was counted as."""
         # Slots that were missed are counted one by one, not by rows.
         self.states[run.state] += times * (run.slots or 1)
-        if run.late is not None and run.state not in _NOTHING_RAN:
+        if run.late is not None and run.state not in NOTHING_RAN:
             self.late[_bucket(run.late)] += times
         if run.duration is not None:
             self.took[_bucket(run.duration)] += times
@@ -117,7 +111,7 @@ class Totals:
     @property
     def runs(self) -> int:
         """Runs that were started: without those that were skipped, and slots that were missed."""
-        return self.states.total() - sum(self.states[state] for state in _NOTHING_RAN)
+        return self.states.total() - sum(self.states[state] for state in NOTHING_RAN)
 
     def percentile(self, share: float) -> int | None:
         """Return the duration that this share of runs did not exceed, in microseconds; None without runs."""
@@ -152,10 +146,6 @@ def day_of(run: Run) -> int:
     return (run.ended or run.started or 0) // DAY
 
 
-def _filed(run: Run | None) -> bool:
-    return run is not None and run.over and run.archived
-
-
 def changes(before: Mapping[str, Run], after: Mapping[str, Run]) -> dict[tuple[str, int], Totals]:
     """Return what has to be added to the totals of agents and days when runs change.
 
@@ -166,6 +156,6 @@ def changes(before: Mapping[str, Run], after: Mapping[str, Run]) -> dict[tuple[s
     found: dict[tuple[str, int], Totals] = {}
     for name, run in after.items():
         for state, times in ((before.get(name), -1), (run, 1)):
-            if state is not None and _filed(state):
+            if state is not None and state.filed:
                 found.setdefault((state.agent, day_of(state)), Totals()).add(counted(state), times)
     return found

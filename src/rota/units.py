@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rota import names, sandbox, schedule
-from rota.model import Declaration, Runner, Sandbox, Settings
+from rota.model import Declaration, Metrics, Runner, Sandbox, Settings
 from rota.said import LONGEST_RESULT, MARK
 
 # CPUWeight= and IOWeight=, systemd.resource-control(5): 100 is everyone else's.
@@ -278,13 +278,13 @@ def rotads(settings: Settings) -> dict[str, Any]:
 def shared_units(
     target: UnitFile, settings: Settings, source: str, *, nixos: bool = False
 ) -> tuple[UnitFile, ...]:
-    """Return what belongs to no one agent: the slices, and the target with its link.
+    """Return what belongs to no one agent: slices, target, the socket of metrics if it is wanted, links.
 
     Args:
         target: see `target_unit`.
         settings: what is not agents' is handed to rotad in the slice of all of them.
         source: the configuration.
-        nixos: the module enables the target; NixOS passes over the links of packages.
+        nixos: the module enables target and socket; NixOS passes over the links of packages.
     """
     files = [
         UnitFile(
@@ -302,6 +302,29 @@ def shared_units(
         text = _file(source, _section("Unit", _text(about)), _section("Slice", _text(weights)))
         files.append(UnitFile(f"rota-{priority}.slice", text))
     files.append(target)
+    links = [("timers.target", names.TARGET)]
+    if settings.metrics.listen:
+        files.append(metrics_socket(settings.metrics, source))
+        links.append(("sockets.target", names.METRICS_SOCKET))
     if not nixos:
-        files.append(UnitFile(f"timers.target.wants/{names.TARGET}", target=f"../{names.TARGET}"))
+        files += [UnitFile(f"{by}.wants/{name}", target=f"../{name}") for by, name in links]
     return tuple(files)
+
+
+def metrics_socket(metrics: Metrics, source: str) -> UnitFile:
+    """Return the socket at which systemd starts rotad-metrics.service."""
+    lines = [
+        *(("ListenStream", where) for where in metrics.listen),
+        # Of packets the socket's filter counts, not that of the service it is handed to:
+        # systemd.resource-control(5).
+        ("IPAddressAllow", "localhost"),
+        ("IPAddressDeny", "any"),
+        ("RemoveOnStop", "yes"),
+    ]
+    text = _file(
+        source,
+        _section("Unit", "Description=Metrics of agents"),
+        _section("Socket", _text(lines)),
+        _section("Install", "WantedBy=sockets.target"),
+    )
+    return UnitFile(names.METRICS_SOCKET, text)

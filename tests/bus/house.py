@@ -51,6 +51,7 @@ class House:
         self.callers: list[Caller] = []
         self.fault: Exception | None = None
         self.extra: dict[str, Any] = {}
+        self.measured: list[dict[str, Any]] = []
 
     def _note(self, *what: Any) -> None:
         self.asked.append(what)
@@ -109,6 +110,10 @@ class House:
     def events(self, since: int, limit: int, agent: str | None) -> Events:
         self._note("events", since, limit, agent)
         return Events("1234abcd", 1, 2**40, [RECORDED] * min(limit, 2))
+
+    async def metrics(self) -> dict[str, Any]:
+        self._note("metrics")
+        return {"lag": 0, "events": 2**40, "agents": self.measured}
 
     def seq_at(self, at: int) -> int:
         self._note("seq_at", at)

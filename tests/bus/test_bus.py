@@ -38,6 +38,7 @@ CALLS: dict[tuple[str, str], tuple[list[Any], tuple[Any, ...]]] = {
     (MANAGER_INTERFACE, "Why"): (["disk-report", 0], ("why", "disk-report", None)),
     (MANAGER_INTERFACE, "ListRuns"): ([{}, 2], ("list_runs", {}, 2)),
     (MANAGER_INTERFACE, "Stats"): ([{"tag": Variant("as", ["x"])}], ("stats", {"tag": ["x"]})),
+    (MANAGER_INTERFACE, "Metrics"): ([], ("metrics",)),
     (MANAGER_INTERFACE, "Events"): ([2**40, 2], ("events", 2**40, 2, None)),
     (MANAGER_INTERFACE, "SeqAt"): ([-5], ("seq_at", -5)),
     (MANAGER_INTERFACE, "GetRun"): (["abab"], ("get_run", "abab")),

@@ -15,8 +15,9 @@ What is taken over from NixOS 26.05, and from where in nixpkgs:
   `replace`. What an interrupted switch had yet to do is kept in /run/nixos, and done by the next.
 - collect_unit_changes, compare_units, handle_modified_unit: `plan`, `differ` and `modified`.
 
-Left out, as nothing of rota's has to do with it: mounts, swap, sockets, templates, user managers,
-re-execution of systemd, and the quarter of a second that it waits at the end for failures to report.
+Left out, as nothing of rota's has to do with it: mounts, swap, templates, user managers, what is done about
+sockets of services that change, re-execution of systemd, and the quarter of a second that it waits at the end
+for failures to report.
 """
 
 from __future__ import annotations
@@ -62,11 +63,13 @@ class Module:
         check: text of system.preSwitchChecks.rota.
         services: systemd.services.
         targets: systemd.targets.
+        sockets: systemd.sockets, of units that packages have.
     """
 
     check: str
     services: Mapping[str, Service]
     targets: Mapping[str, Mapping[str, Any]]
+    sockets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def with_rearm(self, **changed: Any) -> Module:
         """Return a module with another rota-rearm.service."""
@@ -409,6 +412,8 @@ class Nixos:
                 declared[f"{name}.service"] = (text, service.get("wantedBy", ()))
             for name, target in module.targets.items():
                 declared[f"{name}.target"] = ("[Unit]\n", target.get("wantedBy", ()))
+            for name, socket in module.sockets.items():
+                declared[f"{name}.socket"] = ("[Unit]\n\n[Socket]\n", socket.get("wantedBy", ()))
         script = f"#!/bin/bash\nset -euo pipefail\nif ! (\n{check}) >&2 ; then exit 1; fi\n"
         files[path := store_path("pre-switch-checks", script)] = script
         return self._toplevel(packages, declared, files, path)

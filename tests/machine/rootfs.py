@@ -34,10 +34,13 @@ PACKAGES = (
     "systemd-journal-remote",
     # to read the NixOS module with (tests/nix)
     "nix-bin",
+    # to ask for metrics with
+    "curl",
     # what rota needs, and to install it
     "make",
     "python3",
     "python3-dbus-next",
+    "python3-prometheus-client",
     "python3-pydantic",
     "python3-rich",
     "python3-systemd",

@@ -29,6 +29,7 @@ in
       package = lib.mkOption { default = package "systemd"; };
       packages = list;
       services = anything;
+      sockets = anything;
       targets = anything;
     };
     users.groups = anything;

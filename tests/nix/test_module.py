@@ -91,10 +91,11 @@ def test_what_nixos_is_told() -> None:
     rearm = systemd["services"]["rota-rearm"]
     assert [path.partition("-")[2] for path in rearm["restartTriggers"]] == ["rota-units"]
     assert found["users"]["users"]["rota"]["isSystemUser"] is True
-    assert found["users"]["groups"] == {"rota": {}}
+    assert found["users"]["groups"] == {"rota": {}, "rota-metrics": {}}
+    assert systemd["sockets"] == {}
     assert [path.partition("-")[2] for path in found["packages"]["dbus"]] == ["rota"]
     assert found["declarations"]["agents"] == {}
-    assert set(found["declarations"]) == {"agents", "bundled", "retention"}
+    assert set(found["declarations"]) == {"agents", "bundled", "metrics", "retention"}
     # No secret and no declaration beside the one file that the generator reads.
     assert "generate --nixos" in found["units"]["script"]
 

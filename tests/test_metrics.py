@@ -1,0 +1,186 @@
+"""Metrics: what is exposed is what rotad said, in every format, and Prometheus's own tools find no fault."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import parser
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics import parser as openmetrics
+
+from rota import __version__
+from rota.events import REAL, Run
+from rota.lifetime import BOUNDS, Lifetime
+from rota.metrics import FAMILIES, Reading, Scrape
+from tests.prometheus import promtool
+from tests.store_kit import START, run_id
+
+OPEN = "application/openmetrics-text; version=1.0.0"
+PLAIN = "text/plain; version=0.0.4"
+Parse = Callable[[str], Iterable[Metric]]
+FORMATS: dict[str, Parse] = {
+    PLAIN: parser.text_string_to_metric_families,
+    OPEN: openmetrics.text_string_to_metric_families,
+}
+
+
+def lifetime(*tooks: int, state: str = "succeeded") -> Lifetime:
+    found = Lifetime()
+    for number, took in enumerate(tooks):
+        found.add(
+            Run(
+                run_id(number),
+                "a",
+                state,
+                started=START,
+                ended=START + took,
+                took=took,
+                archived=True,
+                cpu_usec=9,
+            )
+        )
+    return found
+
+
+def agent(name: str, past: Lifetime, **more: Any) -> dict[str, Any]:
+    base = {"schedule": "every 5min", "priority": "low", "paused": False, "running": False, "next": None}
+    return {"agent": name, **base, **past.table(), **more}
+
+
+def reading(*agents: dict[str, Any], lag: int = 0, events: int = 7) -> Reading:
+    """Return a reading that has gone through what goes through D-Bus."""
+    return Reading(json.loads(json.dumps({"lag": lag, "events": events, "agents": agents})))
+
+
+def text(found: Reading, accept: str = PLAIN) -> str:
+    encoder, _ = choose_encoder(accept)
+    return encoder(Scrape(found)).decode()
+
+
+def samples(found: Reading, accept: str = PLAIN) -> dict[tuple[str, ...], float]:
+    """Return every sample by its name and the values of its labels, which are sorted by name."""
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in FORMATS[accept](text(found, accept))
+        for sample in family.samples
+    }
+
+
+PAST = lifetime(50_000, 100_000, 100_001, 3_600_000_000, 10**12)
+BUSY = reading(
+    agent("a", PAST, running=True, next=START + 500_000),
+    agent("b", lifetime(2_000_000, state="failed"), paused=True),
+    agent("never", Lifetime(), schedule='cron "0 9 * * *"\n\\ Rom'),
+    lag=1_500_000,
+)
+
+
+@pytest.mark.parametrize("accept", FORMATS)
+def test_what_rotad_said_is_exposed(accept: str) -> None:
+    found = samples(BUSY, accept)
+    assert found["rota_up",] == 1
+    assert found["rota_build_info", __version__] == 1
+    assert found["rota_rotad_journal_lag_seconds",] == 1.5
+    assert found["rota_rotad_events_total",] == 7
+    assert found["rota_runs_total", "a", "succeeded"] == 5
+    assert found["rota_runs_total", "a", "failed"] == 0
+    assert found["rota_runs_total", "b", "failed"] == 1
+    assert {key[2] for key in found if key[0] == "rota_runs_total"} == set(REAL)
+    assert (found["rota_agent_running", "a"], found["rota_agent_running", "b"]) == (1, 0)
+    assert (found["rota_agent_paused", "a"], found["rota_agent_paused", "b"]) == (0, 1)
+    assert found["rota_agent_next_run_timestamp_seconds", "a"] == (START + 500_000) / 1e6
+    assert ("rota_agent_next_run_timestamp_seconds", "b") not in found
+    assert found["rota_agent_last_run_timestamp_seconds", "b"] == (START + 2_000_000) / 1e6
+    assert ("rota_agent_last_success_timestamp_seconds", "b") not in found
+    assert found["rota_run_cpu_seconds_total", "a"] == pytest.approx(45e-6)
+    assert found["rota_run_cpu_seconds_total", "never"] == 0
+    assert found["rota_agent_info", "never", "low", 'cron "0 9 * * *"\n\\ Rom'] == 1
+
+
+@pytest.mark.parametrize("accept", FORMATS)
+def test_durations_are_a_histogram(accept: str) -> None:
+    found = samples(BUSY, accept)
+    of_a = {
+        key[2]: value for key, value in found.items() if key[:2] == ("rota_run_duration_seconds_bucket", "a")
+    }
+    assert [float(bound) for bound in of_a] == [*(bound / 1e6 for bound in BOUNDS), float("inf")]
+    assert list(of_a.values()) == sorted(of_a.values())
+    assert (of_a["0.1"], of_a["0.25"], of_a["1800.0"], of_a["3600.0"], of_a["86400.0"]) == (2, 3, 3, 4, 4)
+    assert of_a["+Inf"] == found["rota_run_duration_seconds_count", "a"] == 5
+    assert found["rota_run_duration_seconds_sum", "a"] == pytest.approx(1_003_600.250001)
+    assert found["rota_run_duration_seconds_count", "never"] == 0
+
+
+def test_the_last_run_is_the_example_of_its_bucket() -> None:
+    (family,) = (one for one in FORMATS[OPEN](text(BUSY, OPEN)) if one.name == "rota_run_duration_seconds")
+    found = {
+        (s.labels["agent"], s.labels["le"]): s.exemplar for s in family.samples if s.exemplar is not None
+    }
+    assert set(found) == {("a", "+Inf"), ("b", "2.5")}
+    assert found["b", "2.5"].labels == {"run": run_id(0)}
+    assert found["b", "2.5"].value == 2
+
+
+def test_without_rotad_only_that_is_told() -> None:
+    assert samples(Reading()) == {("rota_up",): 0, ("rota_build_info", __version__): 1}
+
+
+AGENTS = st.lists(
+    st.builds(
+        lambda name, schedule, tooks, state, following: agent(
+            name, lifetime(*tooks, state=state), schedule=schedule, next=following
+        ),
+        st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True),
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+        st.lists(st.integers(0, 10**14), max_size=5),
+        st.sampled_from(sorted(REAL)),
+        st.none() | st.integers(1, 2**53),
+    ),
+    max_size=4,
+    unique_by=lambda table: table["agent"],
+)
+
+
+@given(AGENTS)
+def test_both_formats_say_the_same(agents: list[dict[str, Any]]) -> None:
+    found = reading(*agents)
+    assert samples(found, PLAIN) == samples(found, OPEN)
+    assert len(samples(found)) == len([line for line in text(found).split("\n") if line and line[0] != "#"])
+
+
+def test_promtool_finds_no_fault() -> None:
+    for found in (BUSY, Reading()):
+        done = promtool("check", "metrics", text=text(found))
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_promtool_would_find_one() -> None:
+    done = promtool("check", "metrics", text="# TYPE rota_runs counter\nrota_runs 1\n")
+    assert done.returncode != 0
+    assert "_total" in done.stderr
+
+
+def test_names_follow_the_conventions() -> None:
+    for family in FAMILIES:
+        assert re.fullmatch(r"rota_[a-z_]+", family.name)
+        assert family.name.endswith("_total") == (family.kind == "counter")
+        assert family.name.endswith("_info") == (family.kind == "info")
+        assert family.about.endswith(".")
+    assert len({family.name for family in FAMILIES}) == len(FAMILIES)
+
+
+def test_labels_are_bounded() -> None:
+    """Only agents and what is declared of them, results, bounds and the version."""
+    known = {"agent", "result", "le", "version", "priority", "schedule"}
+    assert {label for family in FAMILIES for label in family.labels} <= known
+    one, two = (
+        len(samples(reading(*(agent(f"a{n}", PAST, next=1) for n in range(count))))) for count in (1, 2)
+    )
+    assert two - one == 6 + len(REAL) + len(BOUNDS) + 3 + 1 + 3
