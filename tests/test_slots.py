@@ -315,5 +315,27 @@ def test_in_steps_it_comes_to_the_same(history: History, moments: list[int]) -> 
     assert counted(Accounted(tuple(kept.values())), history.slots) == counted(at_once, history.slots)
 
 
+@given(
+    st.integers(5, 60),
+    st.lists(st.integers(1, 200), min_size=1, max_size=20),
+    st.sampled_from(["timer", None]),
+)
+def test_of_what_systemd_does_with_long_runs_nothing_is_unexplained(
+    every: int, lengths: list[int], trigger: str | None
+) -> None:
+    """A timer elapses again when its service has ended, if a slot has passed since it elapsed last."""
+    runs: list[Ran] = []
+    now = elapsed = 0.0
+    for length in lengths:
+        elapsed = max((int(elapsed) // every + 1) * every, now) + 0.1
+        now = elapsed + length
+        runs.append(ran(elapsed, now, trigger))
+    last = int(now) // every * every
+    found = judged([float(slot) for slot in range(every, last + 1, every)], runs, now=now + 1000)
+    served = {item.run: item.slot / S for item in found.items if isinstance(item, Served)}
+    assert served == {run.id: run.started // (every * S) * every for run in runs}
+    assert {item.reason for item in found.items if isinstance(item, Missed)} <= {STILL_RUNNING}
+
+
 def test_on_time_is_less_than_settled() -> None:
     assert ON_TIME < SETTLED < UNEXPLAINED
