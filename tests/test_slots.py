@@ -73,6 +73,12 @@ def test_a_slot_is_served_by_the_run_that_its_timer_started() -> None:
     assert [item.late for item in found.items if isinstance(item, Served)] == [S // 10] * 3
 
 
+def test_a_slot_is_served_once_and_a_run_serves_one() -> None:
+    assert told(judged([10], [ran(10.1, 11), ran(12, 13)])) == [("at-10.1", 10)]
+    known = replace(ran(25, 26), slot=10 * S)
+    assert told(judged([20], [known])) == [(NOT_KNOWN, 20, 20, 1)]
+
+
 @pytest.mark.parametrize("trigger", ["person", "manual", "boot", "path"])
 def test_a_run_that_others_started_serves_no_slot(trigger: str) -> None:
     found = judged([10], [ran(10.1, 11, trigger)])
@@ -330,8 +336,8 @@ def test_of_what_systemd_does_with_long_runs_nothing_is_unexplained(
         elapsed = max((int(elapsed) // every + 1) * every, now) + 0.1
         now = elapsed + length
         runs.append(ran(elapsed, now, trigger))
-    last = int(now) // every * every
-    found = judged([float(slot) for slot in range(every, last + 1, every)], runs, now=now + 1000)
+    slots = [float(slot) for slot in range(every, int(now) + 1, every) if slot * S < (runs[-1].ended or 0)]
+    found = judged(slots, runs, now=now + 1000)
     served = {item.run: item.slot / S for item in found.items if isinstance(item, Served)}
     assert served == {run.id: run.started // (every * S) * every for run in runs}
     assert {item.reason for item in found.items if isinstance(item, Missed)} <= {STILL_RUNNING}
