@@ -73,6 +73,12 @@ def test_a_slot_is_served_by_the_run_that_its_timer_started() -> None:
     assert [item.late for item in found.items if isinstance(item, Served)] == [S // 10] * 3
 
 
+def test_a_slot_is_served_once_and_a_run_serves_one() -> None:
+    assert told(judged([10], [ran(10.1, 11), ran(12, 13)])) == [("at-10.1", 10)]
+    known = replace(ran(25, 26), slot=10 * S)
+    assert told(judged([20], [known])) == [(NOT_KNOWN, 20, 20, 1)]
+
+
 @pytest.mark.parametrize("trigger", ["person", "manual", "boot", "path"])
 def test_a_run_that_others_started_serves_no_slot(trigger: str) -> None:
     found = judged([10], [ran(10.1, 11, trigger)])
@@ -313,6 +319,28 @@ def test_in_steps_it_comes_to_the_same(history: History, moments: list[int]) -> 
             assert again.items == (), "the same again is nothing new"
     at_once = account(history.slots, history.runs, history.spans, now=EVER, timer=timer)
     assert counted(Accounted(tuple(kept.values())), history.slots) == counted(at_once, history.slots)
+
+
+@given(
+    st.integers(5, 60),
+    st.lists(st.integers(1, 200), min_size=1, max_size=20),
+    st.sampled_from(["timer", None]),
+)
+def test_of_what_systemd_does_with_long_runs_nothing_is_unexplained(
+    every: int, lengths: list[int], trigger: str | None
+) -> None:
+    """A timer elapses again when its service has ended, if a slot has passed since it elapsed last."""
+    runs: list[Ran] = []
+    now = elapsed = 0.0
+    for length in lengths:
+        elapsed = max((int(elapsed) // every + 1) * every, now) + 0.1
+        now = elapsed + length
+        runs.append(ran(elapsed, now, trigger))
+    slots = [float(slot) for slot in range(every, int(now) + 1, every) if slot * S < (runs[-1].ended or 0)]
+    found = judged(slots, runs, now=now + 1000)
+    served = {item.run: item.slot / S for item in found.items if isinstance(item, Served)}
+    assert served == {run.id: run.started // (every * S) * every for run in runs}
+    assert {item.reason for item in found.items if isinstance(item, Missed)} <= {STILL_RUNNING}
 
 
 def test_on_time_is_less_than_settled() -> None:

@@ -231,7 +231,10 @@ def _show_agent(agent: Table, found: list[dict[str, Any]], exposure: str) -> Non
         [
             ("Schedule", agent["schedule"]),
             ("Next", _next(agent, present)[0]),
-            ("Slots", ", ".join(map(output.date, agent.get("coming", [])))),
+            (
+                "Slots",
+                ", ".join(map(output.date, agent.get("coming", []))) if agent["timer"] == "active" else "",
+            ),
             ("Paused", paused),
             ("Last line", last.get("last_line", "") if last.get("state") in BAD else ""),
             ("Priority", agent["priority"]),

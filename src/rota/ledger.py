@@ -207,8 +207,8 @@ class Ledger:
         async with self._step:
             try:
                 at = await self._account(agent, _now())
-            except RotaError as error:
-                log.warning("the slots of %s: %s", agent, error.message)
+            except (RotaError, OSError) as error:
+                log.warning("the slots of %s: %s", agent, getattr(error, "message", error))
                 at = _now() + _RETRY
         if at is not None:
             self.look_at(agent, at)

@@ -92,7 +92,9 @@ def test_what_runs_come_to(house: House, told: list[str]) -> None:
     assert days["told-b"] == found["told-b"]
     assert set(days["told-a"]) == set(found["told-a"])
     table = house.rota("stats told-b").stdout.splitlines()
-    assert table[0].split() == ["AGENT", "RUNS", "FAILED", "P50", "P95", "CPU", "MEM", "SKIPPED"]
+    assert table[0].split() == [
+        *("AGENT", "RUNS", "FAILED", "P50", "P95", "CPU", "MEM", "LATE95", "SKIPPED", "MISSED"),
+    ]
     assert table[1].split()[:3] == ["told-b", str(days["told-b"]["runs"]), "100%"]
 
 

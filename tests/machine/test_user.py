@@ -55,3 +55,22 @@ def test_a_user_has_agents_of_their_own(alice: Machine) -> None:
 def test_the_systems_agents_are_not_the_users(alice: Machine) -> None:
     listed = json.loads(alice.run("rota --user --json list", user="alice").stdout)
     assert listed == []
+
+
+def test_slots_of_a_users_timer(alice: Machine) -> None:
+    declare(alice, "tick", 'command = ["/bin/true"]\nschedule = { calendar = "*:*:0/3" }')
+
+    def missed() -> list[dict[str, object]]:
+        return [run for run in runs() if run["state"] == "missed"]
+
+    def runs() -> list[dict[str, object]]:
+        found: list[dict[str, object]] = json.loads(
+            alice.run("rota --user --json runs tick", user="alice").stdout
+        )
+        return found
+
+    alice.wait_for(lambda: any("slot" in run for run in runs()), 20, "a served slot")
+    alice.run("systemctl --user stop rota-tick.timer", user="alice")
+    alice.wait_for(missed, 20, "a missed slot")
+    assert {run["reason"] for run in missed()} == {"timer-stopped"}
+    assert "missed: its timer was stopped" in alice.run("rota --user why tick", user="alice").stdout
