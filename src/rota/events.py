@@ -259,6 +259,8 @@ _MEASURED = ("cpu_usec", "memory_peak", "io_read", "io_write", "net_in", "net_ou
 
 
 def _triggered(run: Run, event: Event) -> Run:
+    if run.trigger is not None:
+        return run  # told twice, by a rotad that was killed and the next: the first was there
     return replace(run, trigger=event.data.get("trigger"), requested_by=event.data.get("by"))
 
 

@@ -299,9 +299,10 @@ class Observer:
         states = await self._systemd.loaded("rota-*.service")
         boot = boot_id()
         for unit, state in states.items():
-            if state not in _ENDED and (run := await self.invocation(unit)):
-                await self._follow(unit)
+            run = "" if state in _ENDED else await self.invocation(unit)
+            if run and self._seen.get(unit) != run:  # else its start was seen meanwhile
                 self._seen[unit] = self._live[unit] = run
+                await self._follow(unit)
                 known = self._recorder.ask(lambda store: store.get(run))
                 if known is None or known.trigger is None:
                     await self._record_trigger(unit, run)
@@ -324,6 +325,8 @@ class Observer:
             await self._ended(unit)
             return
         run = self._recorder.ask(lambda store: store.get(run.id)) or run
+        if run.archived or run.id in self._closing:
+            return  # meanwhile
         measured = await self._measure(unit, run.id) if loaded else {}
         if not run.over and self._user and measured.get("result") == "success":
             self._tell_success(run.agent, run.id, measured)
