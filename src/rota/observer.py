@@ -299,19 +299,25 @@ class Observer:
         states = await self._systemd.loaded("rota-*.service")
         boot = boot_id()
         for unit, state in states.items():
-            run = "" if state in _ENDED else await self.invocation(unit)
-            if run and self._seen.get(unit) != run:  # else its start was seen meanwhile
-                self._seen[unit] = self._live[unit] = run
-                await self._follow(unit)
-                known = self._recorder.ask(lambda store: store.get(run))
-                if known is None or known.trigger is None:
-                    await self._record_trigger(unit, run)
+            if state not in _ENDED:
+                await self._take_up(unit)
         if any(not run_.over for run_ in self._recorder.ask(lambda store: store.unarchived(since))):
             # The end of one that ended just now may be on its way.
             await asyncio.sleep(1)
             await self._recorder.drain()
         for run_ in self._recorder.ask(lambda store: store.unarchived(since)):
             await self._settle(run_, states, boot)
+
+    async def _take_up(self, unit: str) -> None:
+        """Follow a run that was under way when rotad started, unless its start was seen meanwhile."""
+        run = await self.invocation(unit)
+        if not run or self._seen.get(unit) == run:
+            return
+        self._seen[unit] = self._live[unit] = run
+        await self._follow(unit)
+        known = self._recorder.ask(lambda store: store.get(run))
+        if known is None or known.trigger is None:
+            await self._record_trigger(unit, run)
 
     async def _settle(self, run: Run, states: Mapping[str, str], boot: str) -> None:
         unit = service_of(run.agent)
