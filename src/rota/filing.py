@@ -70,7 +70,8 @@ class Filing:
             if now - seen < _SETTLED or now - self._told.get(run.id, -_PATIENCE) < _PATIENCE:
                 continue
             found, newest = said(run, user=self._user)
-            if newest is not None and 0 <= now - newest < _SETTLED and now - seen < _PATIENCE:
+            settled = newest is None or time.monotonic() - newest >= _SETTLED
+            if not settled and now - seen < _PATIENCE:
                 continue
             data = {key: value for key, value in asdict(found).items() if value is not None}
             message = f"{run.agent}: what run {run.id[:8]} said is filed"

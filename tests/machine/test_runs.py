@@ -26,6 +26,14 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
         'command = ["/bin/sh", "-c", "kill -TERM $$"]',
         {"state": "killed", "signal": "SIGTERM", "reason": "signal"},
     ),
+    "watchdog": (
+        'command = ["/bin/sleep", "60"]\n[sandbox]\nunit = { WatchdogSec = "1s" }',
+        {"state": "timed-out", "reason": "watchdog", "signal": "SIGABRT"},
+    ),
+    "start-pre": (
+        'command = ["/bin/true"]\n[sandbox]\nunit = { ExecStartPre = "/bin/false" }',
+        {"state": "failed", "reason": "exit-code"},
+    ),
     "missing": (
         'command = ["/usr/bin/no-such-program"]',
         {"state": "failed", "status": 203, "status_name": "EXEC"},
@@ -52,6 +60,49 @@ def test_how_a_run_ends(house: House, name: str) -> None:
     assert run["started"] <= run["ended"]
     shown = house.machine.run(f"systemctl show -P InvocationID rota-ends-{name}.service").stdout.strip()
     assert run["id"] == shown
+
+
+# a drop-in, then what is recorded of a start that came to nothing
+REFUSED = {
+    "dependency": (
+        "[Unit]\nRequires=broken.service\nAfter=broken.service\n",
+        {"state": "failed", "reason": "dependency"},
+    ),
+    "condition": (
+        "[Unit]\nConditionPathExists=/no/such\n",
+        {"state": "skipped", "reason": "ConditionPathExists=/no/such"},
+    ),
+    "assert": ("[Unit]\nAssertPathExists=/no/such\n", {"state": "failed", "reason": "assert"}),
+    "exec-condition": (
+        "[Service]\nExecCondition=/bin/false\n",
+        {"state": "skipped", "reason": "exec-condition"},
+    ),
+    "start-limit": (
+        "[Unit]\nStartLimitIntervalSec=60\nStartLimitBurst=1\n",
+        {"state": "skipped", "reason": "start-limit-hit"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_why_nothing_ran(house: House, name: str) -> None:
+    drop_in, expected = REFUSED[name]
+    agent, machine = f"refused-{name}", house.machine
+    house.declare(agent, 'command = ["/bin/true"]\n')
+    directory = f"/run/systemd/system/rota-{agent}.service.d"
+    machine.run(["mkdir", "-p", directory])
+    machine.write(f"{directory}/refuse.conf", drop_in)
+    machine.write("/run/systemd/system/broken.service", "[Service]\nType=oneshot\nExecStart=/bin/false\n")
+    starts = 2 if name == "start-limit" else 1
+    try:
+        machine.run("systemctl daemon-reload")
+        for _ in range(starts):
+            machine.run(f"systemctl start rota-{agent}.service", check=False)
+        run = house.said(agent, starts)[-1]
+    finally:
+        machine.run(f"rm -r {directory} /run/systemd/system/broken.service; systemctl daemon-reload")
+    assert {key: run.get(key) for key in expected} == expected
+    assert "pid" not in run
 
 
 def test_what_a_run_used(house: House) -> None:

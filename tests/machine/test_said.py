@@ -84,7 +84,7 @@ IN_FILE: dict[str, tuple[str, dict[str, Any]]] = {
     "empty": (": >$ROTA_RESULT_FILE", {"result_error": "Expecting value: line 1 column 1 (char 0)"}),
     "list": ("echo '[1]' >$ROTA_RESULT_FILE", {"result_error": "not a JSON object"}),
     "large": (
-        "printf '{%20000s}' '' >$ROTA_RESULT_FILE; truncate -s 10G $ROTA_RESULT_FILE",
+        r"head -c 20000 /dev/zero | tr '\0' x >$ROTA_RESULT_FILE; truncate -s 10G $ROTA_RESULT_FILE",
         {"result_error": "longer than 16 KiB"},
     ),
     "fifo": ("mkfifo $ROTA_RESULT_FILE", {}),
