@@ -304,8 +304,7 @@ class Observer:
             if run and self._seen.get(unit) != run:  # else its start was seen meanwhile
                 self._seen[unit] = self._live[unit] = run
                 await self._follow(unit)
-                known = self._recorder.ask(lambda store: store.get(run))
-                if known is None or known.trigger is None:
+                if not self._is_triggered(run):
                     await self._record_trigger(unit, run)
         if any(not run_.over for run_ in self._recorder.ask(lambda store: store.unarchived(since))):
             # The end of one that ended just now may be on its way.
@@ -313,6 +312,10 @@ class Observer:
             await self._recorder.drain()
         for run_ in self._recorder.ask(lambda store: store.unarchived(since)):
             await self._settle(run_, states, boot)
+
+    def _is_triggered(self, run: str) -> bool:
+        known = self._recorder.ask(lambda store: store.get(run))
+        return known is not None and known.trigger is not None
 
     async def _settle(self, run: Run, states: Mapping[str, str], boot: str) -> None:
         unit = service_of(run.agent)
