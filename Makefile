@@ -14,7 +14,7 @@ STAMP = $(VENV)/.made
 TYPED_TESTS = $(wildcard tests/*.py tests/bus/*.py tests/nix/*.py tests/machine/*.py tests/vm/*.py tests/bench/*.py)
 
 .DEFAULT_GOAL = help
-.PHONY: help setup venv unit lint test vm demo shell bench docs install uninstall clean
+.PHONY: help setup venv unit lint test vm storm demo shell bench docs install uninstall clean
 
 help: ## list what make can do here
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ test: setup lint ## everything: set up, lint, types, unit tests, private D-Bus, 
 vm: $(STAMP) ## check limits and accounting in a virtual machine: some five minutes (root, qemu)
 	@PYTHON=$(HOST_PYTHON) tests/machine/setup.sh vm
 	$(PY) -m pytest tests/vm
+
+storm: setup $(STAMP) ## 1,000 runs while rotad is killed, the journal lost, the plug pulled: minutes (root)
+	@$(PY) -m tests.machine.storm_drive
 
 demo: setup $(STAMP) ## show rota at work in a throw-away machine with a real systemd (root)
 	@$(PY) -m tests.machine.demo

@@ -299,6 +299,12 @@ def test_a_journal_that_lost_entries_still_gives_runs(case: str, data: st.DataOb
         assert run.state in OVER | {"activated", "running"}
 
 
+def test_a_run_of_which_the_journal_has_but_the_filing_is_unknown() -> None:
+    run = run_of(event("archived", result="success", code="exited", status=0))
+    assert (run.state, run.reason, run.status) == ("unknown", "the journal does not say how it ended", 0)
+    assert run.archived
+
+
 def test_how_long_a_run_took_is_not_known_without_its_beginning() -> None:
     end = Event("deactivated", "a", RUN, 9000, {}, monotonic=900)
     begun = run_of(Event("activated", "a", RUN, 1000, {}, monotonic=100), end)

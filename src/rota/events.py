@@ -272,6 +272,9 @@ def _archived(run: Run, event: Event) -> Run:
     run = replace(_resources(run, event), archived=True)
     if run.signal is None and run.status is None:
         run = replace(run, **_exit(event.data))
+    if not run.over:
+        # The end is told before; systemd's word alone does not tell a stop from a success.
+        return replace(run, state="unknown", reason="the journal does not say how it ended")
     if run.state == "succeeded" and run.signal is not None:
         # systemd counts death by SIGTERM, SIGINT, SIGHUP and SIGPIPE as success (systemd.service(5)).
         return replace(run, state="killed", reason="signal")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from rota.interface import INTERFACES
+from rota.names import AGENT_INTERFACE, MANAGER_INTERFACE
+from tests.machine.bus_calls import client, methods, put_client
 from tests.machine.house import House
 
 MANAGER = "org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager"
@@ -31,6 +36,29 @@ def test_alice_may_look_and_nothing_else(sleeper: House) -> None:
     called = sleeper.machine.run(f"busctl call {ROTA} StartAgent s sleeper", user="alice", check=False)
     assert "denied" in called.stderr
     assert sleeper.runs("sleeper") == []
+
+
+# What everyone may call. A method that is in neither list fails the test below.
+READING = {
+    MANAGER_INTERFACE: {"ListAgents", "GetAgent", "ListRuns", "GetRun", "Stats", "Events", "SeqAt"},
+    AGENT_INTERFACE: {"Describe", "ListRuns", "Events"},
+}
+DENIED = "org.freedesktop.DBus.Error.AccessDenied"
+
+
+def test_alice_is_denied_every_method_that_changes_something(sleeper: House) -> None:
+    put_client(sleeper.machine)
+    before = sleeper.json("list")
+    found = client(sleeper.machine, "each", json.dumps(methods()), user="alice")
+    assert len(found) == sum(len(table) for table in INTERFACES.values())
+    reading = {f"{interface}.{name}" for interface, names in READING.items() for name in names}
+    assert {name for name, error in found.items() if error == DENIED} == found.keys() - reading
+    # There is no run to get: but that may be said to everyone.
+    assert {name for name in reading if found[name]} <= {f"{MANAGER_INTERFACE}.GetRun"}
+    assert sleeper.json("list") == before
+    assert sleeper.runs("sleeper") == []
+    for_bob = client(sleeper.machine, "each", json.dumps(methods()), user="bob")
+    assert DENIED not in for_bob.values()
 
 
 def test_bob_manages_agents(sleeper: House) -> None:

@@ -5,7 +5,6 @@ One virtual machine runs guest.py once for all tests here; each judges a part of
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +24,7 @@ def verdict() -> dict[str, Any]:
     reason = vm.missing()
     if reason:
         pytest.skip(reason)
-    return vm.run(Path(__file__).with_name("guest.py"))
+    return vm.run("guest")
 
 
 def part(verdict: dict[str, Any], name: str) -> dict[str, Any]:

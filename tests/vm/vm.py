@@ -1,9 +1,9 @@
 """A whole virtual machine with every control group controller: slow, for what a container cannot show.
 
-The disk is the test machines' root file system with rota and a script, kept in .cache by a hash of what
-went into it. The script runs at each boot and reports on the serial console: lines with SAYS are its own,
-the last of them a verdict as JSON, or AGAIN to be booted once more. What it writes is thrown away in the end.
-There is no network.
+The disk is the test machines' root file system with rota and the scripts of this directory (guest*.py), kept
+in .cache by a hash of what went into it. One of them runs at each boot and reports on the serial console:
+lines with SAYS are its own, the last a verdict as JSON, or AGAIN to be booted once more. What it writes is
+gone in the end. There is no network.
 """
 
 from __future__ import annotations
@@ -50,12 +50,13 @@ FailureAction=poweroff-force
 
 [Service]
 Type=exec
-ExecStart=/usr/bin/python3 /usr/local/lib/vm-script.py
+WorkingDirectory=/usr/local/lib/vm
+ExecStart=/usr/bin/python3 -m tests.vm.${ROTA_GUEST}
 StandardOutput=file:/dev/ttyS0
 StandardError=file:/dev/ttyS0
 """
 
-# $1 root file system, $2 checkout, $3 what to copy from it, $4 where to, $5 script, $6 image, $7 its size
+# $1 root file system, $2 checkout, $3 what to copy from it, $4 where to, $5 scripts, $6 image, $7 its size
 BUILD = f"""set -eu
 work=$(mktemp -d)
 trap 'cd /; umount -l "$work"; rmdir "$work"' EXIT
@@ -69,7 +70,8 @@ tar -C "$2" --exclude=__pycache__ --owner=0 --group=0 -c -- $3 | tar -C "$root$4
 chroot "$root" make --silent -C "$4" install PREFIX=/usr
 chroot "$root" systemd-sysusers
 chroot "$root" systemctl enable --quiet rotad.service
-cp "$5" "$root/usr/local/lib/vm-script.py"
+mkdir -p "$root/usr/local/lib/vm"
+tar -C "$2" --owner=0 --group=0 -c -- $5 | tar -C "$root/usr/local/lib/vm" -x
 cat >"$root/etc/systemd/system/vm-script.service" <<'UNIT'
 {UNIT}UNIT
 mkdir -p "$root/etc/systemd/system/default.target.wants"
@@ -99,8 +101,12 @@ def missing() -> str | None:
     return None
 
 
-def run(guest: Path, timeout: float = 1200) -> dict[str, Any]:
-    """Boot a machine of its own, run the script in it, and return the verdict; one at a time in a checkout.
+def run(guest: str, timeout: float = 1200) -> dict[str, Any]:
+    """Boot a machine of its own, run a script in it, and return the verdict; one at a time in a checkout.
+
+    Args:
+        guest: the script, a module of this package.
+        timeout: seconds until it must have given its verdict.
 
     Raises:
         MachineError: there is no verdict in time.
@@ -113,11 +119,11 @@ def run(guest: Path, timeout: float = 1200) -> dict[str, Any]:
         return run_alone(guest, timeout)
 
 
-def run_alone(guest: Path, timeout: float) -> dict[str, Any]:
+def run_alone(guest: str, timeout: float) -> dict[str, Any]:
     """Do what `run` does, with the console and the processors for itself."""
-    kernel, image = ensure_kernel(), ensure_image(guest)
+    kernel, image = ensure_kernel(), ensure_image()
     console = CACHE / "vm-console.log"
-    say(f"running {display(guest)} in a virtual machine: some minutes (console: {display(console)})")
+    say(f"running {guest} in a virtual machine: some minutes (console: {display(console)})")
     started = time.monotonic()
     # a file without a name: nothing is left of it, however we end
     with tempfile.TemporaryFile() as disk, console.open("wb") as output:
@@ -125,7 +131,7 @@ def run_alone(guest: Path, timeout: float) -> dict[str, Any]:
         subprocess.run(["cp", "--sparse=always", image, own], pass_fds=[disk.fileno()], check=True)
         said = AGAIN
         while said == AGAIN:
-            boot(kernel, disk.fileno(), output, started + timeout)
+            boot(qemu(kernel, disk.fileno(), guest), disk.fileno(), output, started + timeout)
             said = (["", *said_in(console)])[-1]
     if not said.startswith(VERDICT):
         raise MachineError(f"the script gave no verdict:\n{tail(console, 40)}")
@@ -134,12 +140,12 @@ def run_alone(guest: Path, timeout: float) -> dict[str, Any]:
     return verdict
 
 
-def boot(kernel: Path, disk: int, console: BinaryIO, deadline: float) -> None:
+def boot(command: list[str], disk: int, console: BinaryIO, deadline: float) -> None:
     """Run a machine until it powers off, or would start anew."""
     try:
         subprocess.run(
             # it ends with us, whatever happens to us
-            ["setpriv", "--pdeathsig", "KILL", *qemu(kernel, disk)],
+            ["setpriv", "--pdeathsig", "KILL", *command],
             pass_fds=[disk],
             stdin=subprocess.DEVNULL,
             stdout=console,
@@ -162,12 +168,13 @@ def said_in(console: Path) -> Iterator[str]:
             yield text
 
 
-def qemu(kernel: Path, disk: int) -> list[str]:
-    """Return the command that boots a machine from a disk image that is open as a file descriptor."""
+def qemu(kernel: Path, disk: int, guest: str) -> list[str]:
+    """Return the command that boots a machine for a script, from a disk that is open as a file descriptor."""
+    command_line = " ".join((*COMMAND_LINE, f"systemd.setenv=ROTA_GUEST={guest}"))
     return [
         *(QEMU, "-accel", "tcg,thread=multi", "-cpu", "max,cx16=off", "-smp", "2", "-m", "1024"),
         *("-machine", "q35", "-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio"),
-        *("-kernel", str(kernel), "-append", " ".join(COMMAND_LINE)),
+        *("-kernel", str(kernel), "-append", command_line),
         # a warm start under TCG takes a minute longer than a cold one, and a panic shall end it
         "-no-reboot",
         *("-drive", f"if=none,id=disk,file=/proc/self/fd/{disk},format=raw,cache=unsafe"),
@@ -194,10 +201,10 @@ def ensure_kernel() -> Path:
     return path
 
 
-def ensure_image(guest: Path) -> Path:
-    """Return the disk with this script and rota as it is in this checkout, made first if it is another."""
+def ensure_image() -> Path:
+    """Return the disk with the scripts and rota as it is in this checkout, made first if it is another."""
     rootfs = ensure_rootfs()
-    path = CACHE / f"vm-{content_hash(guest)}.img"
+    path = CACHE / f"vm-{content_hash()}.img"
     with cache_lock():
         if path.exists():
             return path
@@ -206,7 +213,8 @@ def ensure_image(guest: Path) -> Path:
             old.unlink()
         started = time.monotonic()
         building = path.with_suffix(".img.building")
-        values = (rootfs, CHECKOUT, " ".join(NEEDED), SOURCES, guest, building, "1G")
+        scripts = " ".join(display(path) for path in guests())
+        values = (rootfs, CHECKOUT, " ".join(NEEDED), SOURCES, scripts, building, "1G")
         # what it mounts is seen by nobody else and ends with it
         command = ["unshare", "--mount", "sh", "-c", BUILD, "build", *map(str, values)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -224,11 +232,17 @@ def cache_lock() -> AbstractContextManager[None]:
     return locked(CACHE / "vm.lock")
 
 
-def content_hash(guest: Path) -> str:
+def guests() -> list[Path]:
+    """Return what is there of the scripts: those of this directory, with their package."""
+    here = Path(__file__).parent
+    return [here.parent / "__init__.py", here / "__init__.py", *sorted(here.glob("guest*.py"))]
+
+
+def content_hash() -> str:
     """Return what names a disk: a hash of all that goes into it."""
     digest = hashlib.sha256(f"{rootfs_path().name}\n{BUILD}".encode())
     found = (path for name in NEEDED for path in (CHECKOUT / name, *(CHECKOUT / name).rglob("*")))
-    for path in (guest, *sorted(found)):
+    for path in (*guests(), *sorted(found)):
         if path.is_file() and "__pycache__" not in path.parts:
             content = path.read_bytes()
             digest.update(f"{display(path)} {len(content)}\n".encode() + content)
