@@ -13,8 +13,8 @@ from typing import Any
 WIDTH = 80
 """Columns of a terminal that every table fits."""
 
-RESULT_BYTES = 48 * 1024
-"""Longest ROTA_RESULT: journal readers cut a field at 64 KiB unless told otherwise."""
+RESULT_BYTES = 16 * 1024
+"""Longest ROTA_RESULT that rota takes."""
 
 Result = dict[str, Any]
 """A result: what `json.dumps` takes."""

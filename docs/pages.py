@@ -6,7 +6,7 @@ import tables
 import words
 from render import Block, Code, Section, Table, Text, man, markdown
 
-from rota import __version__, cli, daemon, interface, model, sandbox
+from rota import __version__, cli, daemon, interface, model, said, sandbox
 from rota.journal import ROTA_MESSAGE
 from rota.names import (
     AGENT_INTERFACE,
@@ -116,6 +116,38 @@ def _agent_environment() -> list[Block]:
     ]
 
 
+def _agent_result() -> list[Block]:
+    return [
+        Text(
+            "A run may tell what came of it: a JSON object of at most"
+            f" {said.LONGEST_RESULT // 1024} KiB and {said.DEEPEST} levels, numbers within 64 bits. `rota"
+            " show` and `rota runs --json` have it as `result`; of what is none, `result_error` says why. The"
+            " run's state stays what it is. There are three ways, and the last word counts."
+        ),
+        Table(
+            ("How", "What is to be done"),
+            (
+                ("A line of output", 'Print `ROTA_RESULT={"files": 3}`, among the last 100 lines.'),
+                (
+                    "A journal entry",
+                    "Log it in the field `ROTA_RESULT`: logger --journald, systemd.journal.send(); among the"
+                    " last 100 entries.",
+                ),
+                (
+                    "A file",
+                    "With `result_file = true`, write it to `$ROTA_RESULT_FILE`. It is handed over when the"
+                    " run is over, by a shell with the rights of the agent, and gone afterwards.",
+                ),
+            ),
+        ),
+        Text(
+            "All three go by the journal, so that StandardOutput= and journald's rate limit matter. The first"
+            f" and last line of output that are not empty, of {said.LONGEST_LINE} characters at most, are"
+            " kept with the run too."
+        ),
+    ]
+
+
 def _common() -> list[Block]:
     rows = list(tables.option_rows(cli.parser()))
     return [
@@ -143,6 +175,7 @@ def reference() -> str:
                 Text(f"Of rota {__version__}. The same is in rota(1); D-Bus is in [dbus.md](dbus.md)."),
                 Section("Declarations", _declarations()),
                 Section("What an agent finds in its environment", _agent_environment()),
+                Section("What an agent may tell of its run", _agent_result()),
                 Section("Command line", [*_common(), *_verbs()]),
                 Section("Exit codes", [tables.exits(words.EXITS, *words.EXITS_MORE)]),
             ],
@@ -313,6 +346,7 @@ def rota_1() -> str:
         Section("Options", _common()),
         Section("Declarations", _declarations()),
         Section("Environment of an agent", _agent_environment()),
+        Section("Result of a run", _agent_result()),
         Section("Files", [Table(("File", "What it is"), words.FILES), words.USER_FILES]),
         Section("Environment", [Table(("Variable", "Meaning"), words.ENVIRONMENT)]),
         Section("Exit status", [tables.exits(words.EXITS, *words.EXITS_MORE)]),
@@ -379,7 +413,8 @@ def rotad_8() -> str:
                         (
                             "`ROTA_EVENT`",
                             "`triggered` (who or what started it), `stop-requested` (who had it stopped),"
-                            " `archived` (what it used), `lost` (nothing tells how it ended),"
+                            " `archived` (what it used), `output` (what it said), `lost` (nothing tells how"
+                            " it ended),"
                             " with --user `deactivated` (it succeeded).",
                         ),
                         ("`ROTA_AGENT`", "The agent's name."),

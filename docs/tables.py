@@ -309,13 +309,11 @@ def run_fields() -> Table:
     found = dict(re.findall(r"^    (\w+): ((?:.*\n?)(?:        .*\n?)*)", listed, re.M))
     hints = get_type_hints(events.Run)
     rows = []
-    for field in dataclasses.fields(events.Run):
-        kind = next(
-            item for item in (get_args(hints[field.name]) or (hints[field.name],)) if item is not type(None)
-        )
-        about = " ".join(found[field.name].split())
+    for name in events.Run._fields:
+        kind = next(item for item in (get_args(hints[name]) or (hints[name],)) if item is not type(None))
+        about = " ".join(found[name].split())
         about = "see below." if about == "see the module." else about
-        rows.append((f"`{field.name}`", sentence(about), {str: "`s`", int: "`x`", bool: "`b`"}[kind]))
+        rows.append((f"`{name}`", sentence(about), {str: "`s`", int: "`x`", bool: "`b`"}[kind]))
     return Table(("Field", "What it says", "type"), rows)
 
 

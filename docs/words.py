@@ -29,9 +29,12 @@ NOTES = {
     " are replaced, and `systemctl daemon-reload`. Then `rota rearm`: timers that do not run are made to"
     " count from their start. Then `systemctl start rota-agents.target`. Runs under way go on.",
     "list": "Without rotad it shows what the units alone say, without history, and says so.",
-    "show": "Of an agent: its schedule, next run, pause, unit, declaration and last five runs. Of a run:"
-    " result,"
-    " times, who started it, and what it used.",
+    "show": "Of an agent: its schedule, next three slots, pause, unit, exposure (`systemd-analyze security`,"
+    " 0 to 10), declaration, last thirty results and last five runs. Of a run: result, times, its slot, who"
+    " started it, and what it used.",
+    "why": "One or two sentences, from the record: whether its last slot was served, how late and what held"
+    " it up, or why nothing came of it; and when it runs next, or what keeps it from that. With --at, the"
+    " same of the slot or run at that moment, or of the slots around it.",
     "run": "Says how to follow it; with --json, prints the run's id. An agent that is running already, or"
     " paused,"
     " is not started."
@@ -45,12 +48,16 @@ NOTES = {
     " holds without rotad and across reboots; a slot that falls into it is recorded as skipped."
     " Needs authorisation.",
     "resume": "Slots that were skipped are not made up for. Needs authorisation.",
-    "runs": "Filters of one kind widen, of several narrow: `--state failed --state killed --tag backup`.",
+    "runs": "Slots that nothing came of are rows of their own, `missed`, with the reason; slots that follow"
+    " each other and were missed for one cause are one row. LATE is how much later than its slot, and its"
+    " jitter, a run began. Filters of one kind widen, of several narrow:"
+    " `--state failed --state killed --tag backup`.",
     "events": "What a run went through, each step with a number; numbers have no gaps and never change."
     " Who was away reads from the last number it has seen, `--since 1234`, and goes on with `--follow`."
     " With --json, an event a line. How long they are kept, `[retention]` in rota.toml says.",
     "stats": "Beyond two days back, whole days of UTC, and percentiles to within 9 %. FAILED is what failed,"
-    " was killed, timed out, or is unknown.",
+    " was killed, timed out, or is unknown. LATE95: 19 of 20 runs of a slot began no later than that. MISSED"
+    " are slots that nothing came of, counted one by one.",
     "export": "All fields of all runs that are kept, or of those that the filters leave.",
     "logs": "Hands over to `journalctl`: what may be read is what the journal lets you read. Root and"
     " members of the"
@@ -71,6 +78,7 @@ EXITS_MORE = (
 VARIABLES = (
     ("`ROTA_AGENT`", "The agent's name."),
     ("`ROTA_ATTEMPT`", "Which attempt this is; always 1 in this version."),
+    ("`ROTA_RESULT_FILE`", "Where it may leave its result; set with `result_file`."),
     ("`STATE_DIRECTORY`", "A directory of its own that stays between runs, and where it starts by default."),
     ("`CREDENTIALS_DIRECTORY`", "Where its credentials are, one file each; set if it has any."),
     ("`HOME`", "The state directory; with `sandbox.user` or --user, the user's home."),
@@ -119,7 +127,20 @@ VALUES = Table(
         ("absolute path", "Begins with /, without `..`.", '`"/srv/repo"`'),
     ),
 )
-READING = {"ListAgents", "GetAgent", "ListRuns", "GetRun", "Describe", "Stats", "Events", "SeqAt", "Metrics"}
+READING = {
+    *(
+        "ListAgents",
+        "GetAgent",
+        "Why",
+        "ListRuns",
+        "GetRun",
+        "Describe",
+        "Stats",
+        "Events",
+        "SeqAt",
+        "Metrics",
+    )
+}
 FILTERS = {
     "agent": "Of any of these agents.",
     "tag": "Of agents with any of these tags, as they are declared now.",
@@ -157,11 +178,26 @@ EVENT_KINDS = Table(
         ("`not-started`", "It could not be started.", "result, boot, cursor"),
         ("`stopping`, `stopped`", "It is being stopped; it is.", ""),
         ("`restart-scheduled`", "systemd will start it again.", ""),
-        ("`resources`", "What it used, as systemd logs it.", "cpu_usec, memory_peak"),
+        ("`resources`", "What it used, as systemd logs it.", "cpu_usec, memory_peak, net_in, net_out"),
         ("`triggered`", "Who or what started it.", "trigger, by"),
         ("`stop-requested`", "Somebody had rota stop it.", "by"),
-        ("`archived`", "It is filed.", "result, code, status, cpu_usec, memory_peak, io_read, io_write"),
+        (
+            "`archived`",
+            "It is filed.",
+            "result, code, status, pid, cpu_usec, memory_peak, io_read, io_write, net_in, net_out",
+        ),
+        ("`output`", "What it said is filed.", "first_line, last_line, result, result_error"),
         ("`lost`", "Nothing says how it ended.", "reason"),
+        (
+            "`served`",
+            "Which slot of its timer it served, and what held it up if it was late.",
+            "slot, late, held, since, until, timer",
+        ),
+        (
+            "`missed`",
+            "Slots that nothing came of; told again as they become more.",
+            "slot, slot_until, slots, reason, since, until, timer",
+        ),
     ),
 )
 STATS_FIELDS = Table(
@@ -169,8 +205,9 @@ STATS_FIELDS = Table(
     (
         ("`agent`", "Whose runs.", "`s`"),
         ("`runs`", "How many were started.", "`x`"),
-        ("a state", "How many ended so; left out where none did.", "`x`"),
+        ("a state", "How many ended so; of `missed`, how many slots. Left out where none did.", "`x`"),
         ("`p50`, `p95`", "How long half of them, 19 of 20, took at most, in microseconds.", "`x`"),
+        ("`late_p95`", "How much later than their slots 19 of 20 began at most, in microseconds.", "`x`"),
         ("`cpu_usec`", "Processor time of all, in microseconds.", "`x`"),
         ("`memory_peak`", "Most memory one had, in bytes.", "`x`"),
         ("`last_success`", "When the last that succeeded ended.", "`x`"),
@@ -188,9 +225,10 @@ METRICS_FIELDS = Table(
         ("`agent`, `schedule`, `priority`, `paused`", "As of an agent; its name is `agent`."),
         ("`running`", "Whether a run is under way."),
         ("`next`", "When its timer starts it next; null if none does."),
-        ("`results`", "Runs by the state in which they ended."),
+        ("`results`", "Runs by the state in which they ended; slots that were missed."),
         ("`durations`", "Runs by how long they took: the upper bound of a bucket, and how many are in it."),
-        ("`took_usec`, `cpu_usec`", "How long all of them took; processor time of all."),
+        ("`lateness`", "The same, by how late those began that served a slot."),
+        ("`took_usec`, `late_usec`, `cpu_usec`", "Sums: of durations, lateness, processor time."),
         ("`last_run`, `last_success`", "When the last that was started, the last that succeeded, ended."),
         ("`sample`", "A run: its id (`run`), how long it `took`, when it `ended`; null before the first."),
     ),
@@ -216,8 +254,10 @@ AGENT_FIELDS = Table(
         ),
         ("`next`", "When it runs next.", "`x`"),
         ("`running`", "The run under way, with the fields of a run.", "`a{sv}`"),
-        ("`last`", "The last run that is over.", "`a{sv}`"),
+        ("`last`", "The last run that is over; ListAgents leaves out its `result`.", "`a{sv}`"),
+        ("`missed`", "How many slots were missed since; absent for none.", "`x`"),
         ("`trend`", "States of the last ten runs that are over, oldest first.", "`as`"),
+        ("`coming`", "GetAgent and Describe only: its next three slots, jitter aside.", "`ax`"),
         ("`declaration`", "GetAgent and Describe only: the keys that were written, as JSON.", "`s`"),
         ("`unit`", "GetAgent and Describe only: path of its service file.", "`s`"),
     ),
@@ -232,11 +272,16 @@ STATES = Table(
         ("`timed-out`", "It was ended for taking longer than its timeout."),
         ("`killed`", "A signal ended it, the kernel for want of memory, or somebody who stopped it."),
         ("`skipped`", "Nothing was run: paused, or a condition of the unit was not met."),
+        (
+            "`missed`",
+            "Not a run: slots of its schedule that nothing came of. `reason` is host-down, suspended,"
+            " clock-changed, timer-stopped, still-running, jitter or not-known.",
+        ),
         ("`unknown`", "It is over, and nothing says how: the machine went down, or the journal lost it."),
     ),
 )
 SIGNALS = {
-    "RunChanged": "A run began, went on or ended, or its resources were filed; details as from GetRun.",
+    "RunChanged": "A run began, went on or ended, or what it used or said was filed; details as from GetRun.",
     "EventsRecorded": "Something was recorded; the same as from Events, in the same order.",
     "AgentsChanged": "systemd read its unit files anew: agents may have come, gone or changed.",
 }

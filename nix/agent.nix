@@ -356,6 +356,16 @@ in
       description = "Secrets by name: files that systemd hands over in $CREDENTIALS_DIRECTORY.";
     };
 
+    resultFile = mkOption {
+      type = types.bool;
+      default = false;
+      example = true;
+      description = ''
+        Whether the run may leave its result, a JSON object, in the file $ROTA_RESULT_FILE. It takes one more
+        process per run.
+      '';
+    };
+
     workingDirectory = mkOption {
       type = types.nullOr rotaTypes.absolutePath;
       default = null;

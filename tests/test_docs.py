@@ -117,12 +117,14 @@ def test_pages_name_no_place_of_the_machine_they_were_made_on(page: str) -> None
 
 
 def test_every_field_of_an_agent_on_d_bus_is_described() -> None:
-    tree = ast.parse((ROOT / "src/rota/answers.py").read_text(encoding="utf-8"))
-    methods = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef)}
+    trees = [
+        ast.parse((ROOT / f"src/rota/{name}.py").read_text(encoding="utf-8")) for name in ("answers", "acts")
+    ]
     found = {
         key.value
-        for method in ("_describe", "get_agent")
-        for node in ast.walk(methods[method])
+        for method in (node for tree in trees for node in ast.walk(tree))
+        if isinstance(method, ast.AsyncFunctionDef) and method.name in ("_describe", "get_agent")
+        for node in ast.walk(method)
         if isinstance(node, ast.Return) and isinstance(node.value, ast.Dict)
         for key in node.value.keys
         if isinstance(key, ast.Constant)

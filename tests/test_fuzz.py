@@ -218,7 +218,7 @@ SERVICE_KEYS = {
     "X-RestartIfChanged",
 }  # fmt: skip
 TIMER_KEYS = {
-    "OnCalendar", "OnActiveSec", "OnUnitActiveSec", "OnBootSec", "OnStartupSec", "AccuracySec",
+    "OnCalendar", "OnUnitActiveSec", "OnBootSec", "OnStartupSec", "AccuracySec",
     "RandomizedDelaySec", "FixedRandomDelay", "Persistent",
 }  # fmt: skip
 LISTS = {"Environment", "EnvironmentFile", "LoadCredential"}

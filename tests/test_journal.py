@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from rota import journal
 from rota.events import KINDS, Event, fold
-from rota.journal import ROTA_MESSAGE, Fields, matches, to_event
+from rota.journal import ROTA_MESSAGE, Fields, to_event
 from rota.names import agent_of
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -293,6 +293,14 @@ def test_text_that_is_not_utf8() -> None:
     assert found.data["result"] == "��"
 
 
+def test_a_damaged_invocation_id_is_no_start_that_came_to_nothing() -> None:
+    damaged = f"{RUN[:-3]}\x01\xff?"
+    assert one(entry(MESSAGE_ID=FINISHED, INVOCATION_ID=damaged)) is None
+    absent = one(entry(MESSAGE_ID=FINISHED, INVOCATION_ID=""))
+    assert absent is not None
+    assert absent.kind == "skipped"
+
+
 def test_own_entries() -> None:
     found = one(own("triggered", {"trigger": "person", "by": "ada"}))
     assert found == Event("triggered", "a", RUN, 1_795_212_587_900_000, {"trigger": "person", "by": "ada"})
@@ -411,17 +419,6 @@ def test_no_entry_raises_and_no_event_breaks_fold(
         run = fold(None, found)
         assert run.agent == found.agent
         json.dumps(dict(found.data))
-
-
-def test_matches_of_journalctl() -> None:
-    assert matches(agent="a") == ["ROTA_AGENT=a"]
-    assert matches(run=RUN) == [f"_SYSTEMD_INVOCATION_ID={RUN}", "+", f"INVOCATION_ID={RUN}"]
-    assert matches(run=RUN, user=True)[-1] == f"USER_INVOCATION_ID={RUN}"
-    assert matches(agent="a", user=True) == [
-        "_SYSTEMD_USER_UNIT=rota-a.service",
-        "+",
-        "USER_UNIT=rota-a.service",
-    ]
 
 
 def test_the_table_here_is_the_readers() -> None:

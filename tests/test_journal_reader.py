@@ -118,6 +118,36 @@ json.dump({
     assert agents == {"twice", *IN_FILE_0, *IN_FILE_1}
 
 
+def test_entries_that_are_damaged_are_passed_over(tmp_path: Path) -> None:
+    found = on_journal(
+        tmp_path,
+        """
+put(0)
+whole, _, _ = Reader(None).read()
+file = house / "runs-0.journal"
+good = file.read_bytes()
+left = {}
+for name, text, broken in (
+    ("no name", b"MESSAGE=Finished s-ok", b"MESSAGE:Finished s-ok"),
+    ("not UTF-8", b"MESSAGE=Failed to start s-fail", b"MESSAG\\xff=Failed to start s-fail"),
+):
+    damaged = good.replace(text, broken)
+    assert damaged != good
+    file.write_bytes(damaged)
+    reader = Reader(None)
+    left[name] = [told(reader.read()[0]), told(Reader(reader.cursor).read()[0])]
+json.dump({"whole": told(whole), "left": left}, sys.stdout)
+""",
+    )
+    for kind, agent in (("running", "ok"), ("not-started", "fail")):
+        assert kind in [step[0] for step in found["whole"] if step[1] == agent]
+    for name, kind, agent in (("no name", "running", "ok"), ("not UTF-8", "not-started", "fail")):
+        rest, after = found["left"][name]
+        gone = [step for step in found["whole"] if step not in rest]
+        assert {(step[0], step[1]) for step in gone} == {(kind, agent)}
+        assert after == []
+
+
 def test_the_recorder_on_a_journal(tmp_path: Path) -> None:
     """Twice the same store: drained at once, and by recorders that come and go."""
     found = on_journal(
@@ -174,6 +204,29 @@ json.dump({"absent": absent, "whole": rows(whole.store), "parts": rows(parts.sto
     assert row[6:] == ["timer", None, 70_123, True]
     assert next(row[7] for row in found["whole"] if row[0] == "stopped") == "ada"
     assert found["changed"] == []  # what was there before it began is not news
+
+
+def test_a_store_whose_cursor_is_none_is_begun_anew(tmp_path: Path) -> None:
+    found = on_journal(
+        tmp_path,
+        """
+def recording(name):
+    return Recorder(files / name, changed=[].append, recorded=[].append, user=False)
+
+put(0)
+first = recording("a.db")
+asyncio.run(first.drain())
+whole = len(first.store.runs(limit=100))
+first.store.append([], "s=1;whatever")
+first.store.close()
+again = recording("a.db")
+asyncio.run(again.drain())
+json.dump([whole, len(again.store.runs(limit=100)), len(list(files.glob("a.db.damaged-*")))], sys.stdout)
+""",
+    )
+    whole, again, aside = found
+    assert whole == again > 0
+    assert aside >= 1
 
 
 def test_the_oldest_entry_that_is_not_read_yet(tmp_path: Path) -> None:

@@ -98,7 +98,18 @@ def test_its_sandbox_is_rotads() -> None:
         text = (ROOT / "share" / name).read_text(encoding="utf-8")
         return {line for line in text.splitlines() if re.match(r"[A-Z]\w+=", line)}
 
-    own = ("ExecStart", "User", "Group", "UMask", "Type", "Restart", "Watchdog", "StartLimit", "Description")
+    own = (
+        "ExecStart",
+        "User",
+        "Group",
+        "UMask",
+        "Type",
+        "Restart",
+        "Watchdog",
+        "StartLimit",
+        "Description",
+        "LogRate",
+    )
     elsewhere = ("Documentation", "After", "StateDirectory", "SupplementaryGroups", "WantedBy")
     wanted = {line for line in keys("rotad.service") if not line.startswith((*own, *elsewhere))}
     assert wanted < keys(names.METRICS_SERVICE)

@@ -156,12 +156,12 @@ def test_every_state_has_a_word_and_a_colour() -> None:
     for state in OVER | {"activated", "running"}:
         text, style = output.word(state)
         assert text
-        assert (style == "red") == (state in BAD - {"unknown"})
+        assert (style == "red") == (state in BAD - {"unknown"} | {"missed"})
 
 
 def test_trend_is_a_mark_each() -> None:
-    marks = output.trend(["succeeded", "failed", "timed-out", "killed", "skipped", "unknown"])
-    assert "".join(mark for mark, _ in marks) == "+---o?"
+    marks = output.trend(["succeeded", "failed", "timed-out", "killed", "skipped", "missed", "unknown"])
+    assert "".join(mark for mark, _ in marks) == "+---o_?"
     assert output.trend([]) == []
 
 

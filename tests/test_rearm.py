@@ -33,14 +33,14 @@ def units(folder: Path, schedules: dict[str, str], *, user: bool = False) -> dic
 @pytest.mark.parametrize(("user", "key"), [(False, "OnBootSec"), (True, "OnStartupSec")])
 def test_boot_is_past(tmp_path: Path, user: bool, key: str) -> None:
     made = units(tmp_path, SCHEDULES, user=user)
-    assert timers.boot_override(made["rota-calendar.timer"]) is None
-    alone = timers.boot_override(made["rota-boot.timer"])
+    assert timers.runtime_override(made["rota-calendar.timer"], 0) is None
+    alone = timers.runtime_override(made["rota-boot.timer"], 0)
     assert alone is not None
     assert alone.startswith(MARKER)
     assert alone.endswith("[Unit]\nConditionPathExists=!/run\n")
-    lines = ["OnCalendar=*-*-* 03:00:00", "OnActiveSec=1h", "OnUnitActiveSec=1h", ""]
+    lines = ["OnCalendar=*-*-* 03:00:00", "OnUnitActiveSec=1h", f"OnStartupSec={3600 * 10**6 + 7}us", ""]
     both = "\n".join([f"{MARKER}: boot is past.", "[Timer]", f"{key}=", *lines])
-    assert timers.boot_override(made["rota-both.timer"]) == both
+    assert timers.runtime_override(made["rota-both.timer"], 7) == both
     assert [name for name, text in sorted(made.items()) if timers.only_boot(text)] == ["rota-boot.timer"]
     assert [name for name, text in made.items() if timers.is_persistent(text)] == ["rota-kept.timer"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,7 +99,7 @@ def test_totals_outlive_runs_and_count_each_once(store: Store) -> None:
     )
     first = START // DAY
     assert store.totals(first)["a"].states == {"succeeded": 5, "unknown": 1}
-    store.append([replace(event, run=run_id(9)) for event in life(9, at=START)[2:]], "c")
+    store.append([event._replace(run=run_id(9)) for event in life(9, at=START)[2:]], "c")
     assert +store.totals(first)["a"].states == {"succeeded": 6}
     forget(store, START + 100 * DAY)
     assert store.totals(first)["a"].runs == 6

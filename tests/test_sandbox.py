@@ -31,6 +31,7 @@ OPENINGS: list[tuple[dict[str, Any], dict[str, tuple[str, ...] | None]]] = [
         {
             "PrivateNetwork": ("no",),
             "RestrictAddressFamilies": ("AF_UNIX AF_INET AF_INET6 AF_NETLINK",),
+            "IPAccounting": ("yes",),
             "IPAddressDeny": None,
         },
     ),
@@ -39,6 +40,7 @@ OPENINGS: list[tuple[dict[str, Any], dict[str, tuple[str, ...] | None]]] = [
         {
             "PrivateNetwork": ("no",),
             "RestrictAddressFamilies": ("AF_UNIX AF_INET AF_INET6 AF_NETLINK",),
+            "IPAccounting": ("yes",),
             "IPAddressAllow": ("192.0.2.0/24", "localhost"),
         },
     ),

@@ -63,9 +63,9 @@ def test_boot_is_the_first_login_for_a_user() -> None:
     )
 
 
-def test_an_interval_begins_with_the_timer_not_with_the_machine() -> None:
+def test_an_interval_does_not_begin_anew_when_systemd_is_reloaded() -> None:
     keys = [key for key, _ in schedule.timer_lines(agent({"every": "5min", "after_boot": "1min"}))]
-    assert keys == ["OnActiveSec", "OnUnitActiveSec", "AccuracySec"]
+    assert keys == ["OnStartupSec", "OnUnitActiveSec", "AccuracySec"]
 
 
 def test_only_calendar_slots_are_caught_up() -> None:

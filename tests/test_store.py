@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,7 +62,7 @@ def test_every_field_comes_back_as_it_was(store: Store) -> None:
         run = fold(run, event)
         assert store.append([event], "c").runs == [run] == [store.get(run_id(1))]
     assert run is not None
-    assert replace(run, archived=False) != run
+    assert run._replace(archived=False) != run
 
 
 def test_a_run_goes_on_where_the_last_batch_left_it(store: Store) -> None:
@@ -107,7 +106,7 @@ def test_newest_first_of_all_or_of_one_agent(store: Store) -> None:
 def test_find_by_the_beginning_of_an_id(store: Store) -> None:
     ids = ["ab" + "0" * 30, "abf" + "f" * 29, "ac" + "0" * 30, "f" * 32]
     for number, name in enumerate(ids):
-        store.append([replace(event, run=name) for event in life(number)], "c")
+        store.append([event._replace(run=name) for event in life(number)], "c")
 
     def found(prefix: str, limit: int = 10) -> list[str]:
         return [run.id for run in store.find(prefix, limit)]
@@ -141,6 +140,33 @@ def record_on(path: Path, batch: int, begun: int) -> None:
         os.write(begun, b".")
 
 
+def test_what_was_said_is_left_to_be_filed(store: Store) -> None:
+    """Of runs that are archived, in their order, until it is."""
+    found = [event for number in (1, 2, 3) for event in life(number)]
+    archived = [Event("archived", "a", run_id(number), START) for number in (3, 1)]
+    skipped = Event("skipped", "a", run_id(4), START, {"reason": "paused"})
+    store.append([*found, *archived, skipped], "c1")
+    assert [run.id for run in store.unfiled(0, 10)] == [run_id(1), run_id(3)]
+    assert [run.id for run in store.unfiled(0, 1)] == [run_id(1)]
+    assert store.unfiled(START + 3000, 10) == [store.get(run_id(3))]
+    said = {"first_line": "one", "last_line": "two", "result": '{"é":1}'}
+    store.append([Event("output", "a", run_id(1), START, said), Event("output", "a", run_id(3), START)], "c2")
+    assert store.unfiled(0, 10) == []
+    run = store.get(run_id(1))
+    assert run is not None
+    assert (run.first_line, run.last_line, run.result, run.result_error) == ("one", "two", '{"é":1}', None)
+
+
+def test_an_answer_holds_no_more_text_than_fits(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rota.store._TEXT_AT_ONCE", 2500)
+    found = [event for number in range(10) for event in life(number)]
+    told = [Event("output", "a", run_id(number), START, {"result": "x" * 1000}) for number in range(10)]
+    store.append([*found, *told], "c1")
+    assert [run.id for run in store.runs(limit=10)] == [run_id(9), run_id(8), run_id(7)]
+    assert len(store.events(30, 10)) == 3
+    assert len(store.events(0, 30)) == 30, "little text"
+
+
 def test_kill_at_any_moment_loses_and_doubles_nothing(path: Path) -> None:
     chance = random.Random(7)  # noqa: S311  (the same at every run)
     reached = []
@@ -167,3 +193,13 @@ def test_kill_at_any_moment_loses_and_doubles_nothing(path: Path) -> None:
         reached.append(last)
     assert reached == sorted(reached)
     assert len(set(reached)) >= 15
+
+
+def test_the_end_of_a_run_is_on_the_disk_before_anybody_hears_of_it(store: Store) -> None:
+    def synced(event: Event) -> int:
+        store.append([event], "c")
+        return int(store._db.execute("PRAGMA synchronous").fetchone()[0])
+
+    normal, full = 1, 2  # sqlite.org/pragma.html
+    assert [synced(event) for event in life(1)] == [normal, normal, full]
+    assert [synced(event) for event in life(2)] == [normal, normal, full]

@@ -12,7 +12,6 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +212,7 @@ def test_a_mistake_of_ours_is_not_damage(path: Path) -> None:
     """Else rotad would put the store aside, read the journal, and meet the same again, for ever."""
     store = Store(path)
     with pytest.raises(sqlite3.Error):
-        store.append([replace(life(1)[0], agent=["a"])], "c1")  # type: ignore[arg-type]
+        store.append([life(1)[0]._replace(agent=["a"])], "c1")  # type: ignore[arg-type]
     store.close()
     with pytest.raises(sqlite3.ProgrammingError):
         store.runs()

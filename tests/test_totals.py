@@ -86,7 +86,7 @@ def test_how_long_a_run_took() -> None:
 def test_a_run_that_changes_is_moved() -> None:
     lost, found = run(state="unknown", number=1), run(state="succeeded", number=1)
     open_ = Run(lost.id, "a", "running", started=BEGAN)
-    assert changes({lost.id: None}, {lost.id: open_}) == {}
+    assert changes({}, {lost.id: open_}) == {}
     assert changes({lost.id: open_}, {lost.id: lost})["a", BEGAN // DAY].states == {"unknown": 1}
     moved = changes({lost.id: lost}, {lost.id: found})["a", BEGAN // DAY]
     assert moved.states == Counter({"succeeded": 1, "unknown": -1})

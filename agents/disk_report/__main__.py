@@ -268,12 +268,13 @@ def main(argv: list[str] | None = None) -> int:
     }
     short = summary(found, unreadable)
     status = 1 if warnings else 0
+    say(table(found, unreadable))
+    sys.stdout.flush()
     try:
         logged = publish(AGENT, result, "file_systems", "report.json", short)
     except OSError as error:
         complain(AGENT, f"cannot leave the result: {error}")
         status, logged = 1, False
-    say(table(found, unreadable))
     conclude(short, logged)
     sys.stdout.flush()
     for line in warnings:

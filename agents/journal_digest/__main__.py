@@ -152,12 +152,13 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     short = summary(groups, since)
     status = 0
+    say(table(groups, options.limit, since))
+    sys.stdout.flush()
     try:
         logged = publish(AGENT, result_of(groups, since, until), "units", "digest.json", short)
     except OSError as error:
         complain(AGENT, f"cannot leave the result: {error}")
         status, logged = 1, False
-    say(table(groups, options.limit, since))
     conclude(short, logged)
     return status
 

@@ -37,7 +37,7 @@ function __rota_words --description "How many words follow the verb, options lef
     set -e words[1]
     while set -q words[1]
         switch $words[1]
-            case --config --format --lines --output --replaced-by --since --state --tag --trigger --unit-dir --until --why -n
+            case --at --config --format --lines --output --replaced-by --since --state --tag --trigger --unit-dir --until --why -n
                 set -e words[1]
             case '-*'
             case '*'
@@ -72,6 +72,9 @@ complete -c rota -n '__rota_verb rearm' -l unit-dir -r -a '(__fish_complete_dire
 complete -c rota -n 'not __rota_verb' -a list -d 'list agents: schedule, next run, last result'
 complete -c rota -n 'not __rota_verb' -a show -d 'show an agent or a run with all that is known'
 complete -c rota -n '__rota_verb show; and test (__rota_words) -eq 0' -a '(__rota_agents)'
+complete -c rota -n 'not __rota_verb' -a why -d 'say why an agent ran or did not, and when it will'
+complete -c rota -n '__rota_verb why' -l at -r -d 'at that moment instead of the last: a date and time, or a span (2h, meaning ago)'
+complete -c rota -n '__rota_verb why; and test (__rota_words) -eq 0' -a '(__rota_agents)'
 complete -c rota -n 'not __rota_verb' -a run -d 'start an agent now'
 complete -c rota -n '__rota_verb run' -l wait -d 'stream its output, wait, and exit with its exit status'
 complete -c rota -n '__rota_verb run; and test (__rota_words) -eq 0' -a '(__rota_agents)'
@@ -89,7 +92,7 @@ complete -c rota -n '__rota_verb logs; and test (__rota_words) -eq 0' -a '(__rot
 complete -c rota -n 'not __rota_verb' -a runs -d 'list runs, newest first'
 complete -c rota -n '__rota_verb runs' -s n -l lines -r -d 'how many, at most 10000 (default: 20)'
 complete -c rota -n '__rota_verb runs' -l tag -r -d 'only of agents with this tag'
-complete -c rota -n '__rota_verb runs' -l state -r -d 'only succeeded, failed, timed-out, killed, skipped, unknown'
+complete -c rota -n '__rota_verb runs' -l state -r -d 'only succeeded, failed, timed-out, killed, skipped, missed, unknown'
 complete -c rota -n '__rota_verb runs' -l trigger -r -d 'only started by this'
 complete -c rota -n '__rota_verb runs' -l since -r -d 'only begun then or later: a span (2h, meaning ago), today, yesterday, a date, or date and time'
 complete -c rota -n '__rota_verb runs' -l until -r -d 'only begun before then'
@@ -105,7 +108,7 @@ complete -c rota -n '__rota_verb stats; and test (__rota_words) -eq 0' -a '(__ro
 complete -c rota -n 'not __rota_verb' -a export -d 'write runs as JSON lines or CSV, newest first'
 complete -c rota -n '__rota_verb export' -l format -r -d 'what to write (default: jsonl)'
 complete -c rota -n '__rota_verb export' -l tag -r -d 'only of agents with this tag'
-complete -c rota -n '__rota_verb export' -l state -r -d 'only succeeded, failed, timed-out, killed, skipped, unknown'
+complete -c rota -n '__rota_verb export' -l state -r -d 'only succeeded, failed, timed-out, killed, skipped, missed, unknown'
 complete -c rota -n '__rota_verb export' -l trigger -r -d 'only started by this'
 complete -c rota -n '__rota_verb export' -l since -r -d 'only begun then or later: a span (2h, meaning ago), today, yesterday, a date, or date and time'
 complete -c rota -n '__rota_verb export' -l until -r -d 'only begun before then'

@@ -6,13 +6,16 @@ import logging
 import pwd
 import time
 from pathlib import Path
+from typing import Any
 
 from dbus_next.aio.message_bus import MessageBus
 
 from rota import pauses
 from rota.answers import ACTIVE, Answers
 from rota.errors import Exit, RotaError
+from rota.inquiry import Inquiry
 from rota.interface import Caller
+from rota.ledger import Ledger
 from rota.names import POLKIT_ACTION, service_of
 from rota.observer import Observer
 from rota.polkit import authorised, uid_of
@@ -33,9 +36,11 @@ class Acts(Answers):
         observer: Observer,
         bus: MessageBus,
         *,
+        ledger: Ledger,
         user: bool,
     ) -> None:
         super().__init__(state, recorder, systemd)
+        self._inquiry = Inquiry(state, recorder, systemd, ledger)
         self._observer = observer
         self._bus = bus
         self._user = user
@@ -60,6 +65,14 @@ class Acts(Answers):
             return pwd.getpwuid(uid).pw_name
         except KeyError:
             return str(uid)
+
+    async def get_agent(self, name: str) -> dict[str, Any]:
+        """Return one agent with its declaration as JSON, and its coming slots."""
+        return {**await super().get_agent(name), "coming": await self._inquiry.coming(name)}
+
+    async def why(self, name: str, at: int | None) -> dict[str, Any]:
+        """Return why the last slot or run, or that at a moment, did or did not happen; see why.Facts."""
+        return await self._inquiry.why(self.definition(name), at)
 
     async def start(self, caller: Caller, name: str) -> str:
         """Start an agent and return the run's id."""

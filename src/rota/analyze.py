@@ -9,15 +9,18 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from rota.errors import Exit, RotaError
-from rota.quantity import is_zone
+from rota.quantity import USEC, is_zone
 
 NEVER = "never happens: there is no such date, or it is past"
 _BATCH = 1000
 _RUNTIME = Path("/run/systemd")
 _DYNAMIC_USER = re.compile(r"^DynamicUser=.*$", re.MULTILINE)
+# "(in UTC):" follows where local time is another.
+_IN_UTC = re.compile(r": \w+ (\d+-\d\d-\d\d \d\d:\d\d:\d\d) UTC$", re.MULTILINE)
 _REFUSED = re.compile(r"Failed to parse calendar (?:specification|expression) '(.*)': (.*)")
 
 
@@ -72,6 +75,39 @@ def _calendar_errors(wanted: list[str]) -> dict[str, str]:
                 if line.rstrip().endswith("never"):
                     errors[event] = NEVER
     return errors
+
+
+def elapses(events: Sequence[str], base: int, count: int) -> dict[str, list[int]]:
+    """Return when calendar events elapse, as systemd reckons it: in local time, and in whole seconds.
+
+    Args:
+        events: calendar events that systemd takes.
+        base: only moments after this one, microseconds since 1970.
+        count: no more of each.
+
+    Returns:
+        Moments in microseconds since 1970, sorted; fewer than `count` where there are no more.
+
+    Raises:
+        RotaError: systemd-analyze did not answer.
+    """
+    found: dict[str, list[int]] = {}
+    for start in range(0, len(events), _BATCH):
+        batch = events[start : start + _BATCH]
+        options = (f"--base-time=@{max(base, 0) // USEC}", f"--iterations={count}")
+        done = _run(["calendar", *options, "--", *batch])
+        if done.returncode:
+            raise RotaError(f"systemd-analyze calendar failed: {done.stderr.strip()}")
+        # An event that is written as systemd would write it has no "Original form:".
+        blocks = done.stdout.split("Normalized form:")[1:]
+        for event, block in zip(batch, blocks, strict=True):
+            moments = {_moment(line) for line in _IN_UTC.findall(block)}
+            found[event] = sorted(moment for moment in moments if moment > base)
+    return found
+
+
+def _moment(text: str) -> int:
+    return round(datetime.strptime(f"{text} +0000", "%Y-%m-%d %H:%M:%S %z").timestamp()) * USEC
 
 
 def verify(units: Sequence[Path], *, anywhere: bool = False) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from rota import definitions, pauses
 from rota.errors import Exit, RotaError, nearest
-from rota.events import OVER, Run
+from rota.events import OVER, REAL, Run
 from rota.interface import FILTERS, Events, run_table
 from rota.lifetime import Lifetime
 from rota.names import service_of, timer_of
@@ -36,10 +36,17 @@ def stats_table(agent: str, totals: Totals) -> dict[str, Any]:
         **{state: count for state, count in totals.states.items() if count},
         "p50": totals.percentile(0.5),
         "p95": totals.percentile(0.95),
+        "late_p95": totals.lateness(0.95),
         "cpu_usec": totals.cpu_usec,
         "memory_peak": totals.memory_peak or None,
         "last_success": totals.last_success or None,
     }
+
+
+def _missed_since(runs: list[Run], last: Run | None) -> int:
+    """Return how many slots were missed after a run began."""
+    began = (last.started or 0) if last else 0
+    return sum(run.slots or 0 for run in runs if run.state == "missed" and (run.slot_until or 0) > began)
 
 
 class Answers:
@@ -95,6 +102,7 @@ class Answers:
     async def _describe(self, agent: definitions.Definition, states: dict[str, str]) -> dict[str, Any]:
         runs = self._recorder.ask(lambda store: store.runs(Query((agent.name,)), _TREND + 1))
         over = [run for run in runs if run.over]
+        last = self._last(agent.name, over)
         pause = pauses.paused(self._state, agent.name)
         timer = states.get(timer_of(agent.name), "inactive")
         active = states.get(service_of(agent.name)) in ACTIVE
@@ -113,15 +121,26 @@ class Answers:
             "timer": agent.timer(timer),
             "next": await self._elapse(agent.name) if timer == "active" else None,
             "running": run_table(under_way) if under_way else None,
-            "last": run_table(over[0]) if over else None,
+            "last": run_table(last) if last else None,
+            "missed": _missed_since(over, last) or None,
             "trend": [run.state for run in reversed(over[:_TREND])],
         }
+
+    def _last(self, agent: str, over: list[Run]) -> Run | None:
+        """Return the last run that is over: slots that were missed are none."""
+        if over and all(run.state == "missed" for run in over):
+            over = self._recorder.ask(lambda store: store.runs(Query((agent,), REAL), 1))
+        return next((run for run in over if run.state != "missed"), None)
 
     async def list_agents(self) -> list[dict[str, Any]]:
         """Return all agents, without their declarations."""
         states = await self._systemd.loaded("rota-*.service", "rota-*.timer")
         agents = [self.agents[name] for name in self.agent_names()]
-        return list(await asyncio.gather(*(self._describe(agent, states) for agent in agents)))
+        found = await asyncio.gather(*(self._describe(agent, states) for agent in agents))
+        for table in found:
+            # Of thousands of agents, they would not fit into a reply.
+            (table["last"] or {}).pop("result", None)
+        return list(found)
 
     async def get_agent(self, name: str) -> dict[str, Any]:
         """Return one agent with its declaration as JSON."""

@@ -16,7 +16,7 @@ _EPILOG = "Exit codes: 0 done, 1 it failed, 2 wrong usage or bad declaration, 3 
 4 rotad or systemd out of reach, 5 not authorised. rota(1) has the rest."
 
 
-_STATES = ("succeeded", "failed", "timed-out", "killed", "skipped", "unknown")
+_STATES = ("succeeded", "failed", "timed-out", "killed", "skipped", "missed", "unknown")
 _TRIGGERS = ("timer", "boot", "person", "manual")
 _EITHER = "an agent, or a run's id or how it begins"
 
@@ -144,6 +144,12 @@ def _asking(
 
     add("list", "list agents: schedule, next run, last result")
     add("show", "show an agent or a run with all that is known", _EITHER, "NAME|RUN")
+    why = add("why", "say why an agent ran or did not, and when it will", "the agent")
+    why.add_argument(
+        "--at",
+        metavar="TIME",
+        help="at that moment instead of the last: a date and time, or a span (2h, meaning ago)",
+    )
     run = add("run", "start an agent now", "the agent")
     run.add_argument(
         "--wait", action="store_true", help="stream its output, wait, and exit with its exit status"

@@ -17,11 +17,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rota import definitions, output, pauses
-from rota.cli_history import list_runs, runs_table
+from rota import definitions, output, pauses, portrait
+from rota.cli_history import list_runs, moment, runs_table
 from rota.client import Client, client
 from rota.errors import Exit, RotaError
-from rota.events import BAD, OVER
+from rota.events import BAD, OVER, Run
 from rota.names import AGENT_NAME, service_of, timer_of
 from rota.output import Cell
 from rota.quantity import format_size
@@ -100,21 +100,32 @@ def _next(agent: Table, present: int) -> Cell:
 
 def _last(agent: Table, present: int) -> list[Cell]:
     run = agent.get("last")
+    missed: list[Cell] = [(f"  {agent['missed']} missed since", "red")] if agent.get("missed") else []
     if run is None:
-        return [("-", "")]
+        return [("-", ""), *missed]
     text, style = output.word(run["state"])
     detail = "" if run["state"] == "unknown" else output.why(run) or output.took(run)
-    return [(f"{text:<9} ", style), (f"{output.ago(run['started'], present)}  {detail}".rstrip(), "")]
+    return [
+        (f"{text:<9} ", style),
+        (f"{output.ago(run['started'], present)}  {detail}".rstrip(), ""),
+        *missed,
+    ]
 
 
 def _closing(agents: list[dict[str, Any]], present: int) -> str:
     failed = sum(agent.get("last", {}).get("state") in BAD for agent in agents)
     paused = sum(bool(agent["paused"]) for agent in agents)
     running = sum(agent["state"] == "running" for agent in agents)
+    missed = sum(bool(agent.get("missed")) for agent in agents)
     parts = [f"{len(agents)} agent{'' if len(agents) == 1 else 's'}"]
     parts += [
         f"{count} {what}"
-        for count, what in ((running, "running"), (failed, "failed"), (paused, "paused"))
+        for count, what in (
+            (running, "running"),
+            (failed, "failed"),
+            (missed, "missed slots"),
+            (paused, "paused"),
+        )
         if count
     ]
     due = min(
@@ -184,25 +195,33 @@ def _show_run(run: Table) -> None:
     output.line(f"Run {run['id']} of {run['agent']}", "bold")
     cpu, memory = output.usage(run)
     started, ended = run.get("started"), run.get("ended")
+    error = run.get("result_error", "")
     _fields(
         [
             ("Result", f"{text} {output.why(run)}".strip()),
             ("Started", f"{output.date(started)} ({output.ago(started, output.now())})" if started else ""),
             ("Ended", f"{output.date(ended)}, after {output.took(run)}" if ended else ""),
+            ("Slot", output.slot(run)),
             ("Started by", output.trigger(run)),
             ("Attempt", str(run["attempt"])),
             ("CPU", cpu),
             ("Memory", f"{memory} at most" if memory != "-" else ""),
             ("Read", format_size(run["io_read"]) if "io_read" in run else ""),
             ("Written", format_size(run["io_write"]) if "io_write" in run else ""),
+            ("Received", format_size(run["net_in"]) if "net_in" in run else ""),
+            ("Sent", format_size(run["net_out"]) if "net_out" in run else ""),
+            ("First line", run.get("first_line", "")),
+            ("Last line", run["last_line"] if run.get("last_line") != run.get("first_line") else ""),
+            ("ROTA_RESULT", run.get("result") or (error and f"none: {error}")),
             ("Log", f"rota logs {run['id'][:8]}"),
         ]
     )
 
 
-def _show_agent(agent: Table, found: list[dict[str, Any]]) -> None:
+def _show_agent(agent: Table, found: list[dict[str, Any]], exposure: str) -> None:
     output.line(f"{agent['name']}{': ' if agent['description'] else ''}{agent['description']}", "bold")
     present = output.now()
+    last = agent.get("last", {})
     paused = ""
     if agent["paused"]:
         who = f"by {agent['paused_by']}" if agent.get("paused_by") else "by hand"
@@ -212,18 +231,22 @@ def _show_agent(agent: Table, found: list[dict[str, Any]]) -> None:
         [
             ("Schedule", agent["schedule"]),
             ("Next", _next(agent, present)[0]),
+            ("Slots", ", ".join(map(output.date, agent.get("coming", [])))),
             ("Paused", paused),
+            ("Last line", last.get("last_line", "") if last.get("state") in BAD else ""),
             ("Priority", agent["priority"]),
             ("Tags", ", ".join(agent["tags"])),
             ("Unit", agent["unit"]),
+            ("Exposure", exposure),
         ]
     )
     output.line(f"{'Declared':>12}:")
     for key, value in sorted(json.loads(agent["declaration"]).items()):
         output.line(f"{'':14}{key} = {json.dumps(value, ensure_ascii=False)}")
     if found:
+        output.line(f"{'Last runs':>12}: {portrait.sparkline(found)}")
         output.line()
-        runs_table(found, named=False)
+        runs_table(found[: portrait.SHOWN], named=False)
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -231,16 +254,31 @@ def show(arguments: argparse.Namespace) -> int:
     agent, run = asyncio.run(_agent_or_run(arguments.user, arguments.agent))
     if run is not None:
         if arguments.json:
-            output.emit_json(run)
+            output.emit_json(output.opened(run))
         else:
             _show_run(run)
         return int(Exit.OK)
     assert agent is not None  # noqa: S101  (one of the two, or an error was raised)
-    found = asyncio.run(list_runs(arguments.user, {"agent": [agent["name"]]}, 5))
+    found = asyncio.run(list_runs(arguments.user, {"agent": [agent["name"]]}, portrait.RUNS))
+    exposure, unknown = portrait.exposure(agent["unit"])
     if arguments.json:
-        output.emit_json({**agent, "declaration": json.loads(agent["declaration"]), "runs": found})
+        told = {**agent, "declaration": json.loads(agent["declaration"])}
+        told |= {name: output.opened(agent[name]) for name in ("last", "running") if name in agent}
+        told |= {"exposure": exposure} if exposure is not None else {}
+        output.emit_json({**told, "runs": list(map(output.opened, found[: portrait.SHOWN]))})
     else:
-        _show_agent(agent, found)
+        _show_agent(agent, found, unknown if exposure is None else f"{exposure:.1f} of 10")
+    return int(Exit.OK)
+
+
+def why(arguments: argparse.Namespace) -> int:
+    """Say why an agent ran or did not."""
+    at = moment("--at", arguments.at) if arguments.at else 0
+    found = asyncio.run(_ask(arguments.user, "Why", "sx", arguments.agent, at))
+    if arguments.json:
+        output.emit_json(found)
+    else:
+        output.line(found["text"])
     return int(Exit.OK)
 
 
@@ -251,15 +289,15 @@ async def _start(arguments: argparse.Namespace) -> tuple[str, dict[str, Any] | N
         run = str(await rotad.call("StartAgent", "s", arguments.agent))
         if not arguments.wait:
             return run, None
-        return run, await _stream(rotad, run, quiet=arguments.json)
+        return run, await _stream(rotad, run, quiet=arguments.json, user=arguments.user)
 
 
-async def _stream(rotad: Client, run: str, *, quiet: bool) -> dict[str, Any]:
+async def _stream(rotad: Client, run: str, *, quiet: bool, user: bool) -> dict[str, Any]:
     """Print a run's output while it goes on; return the run when it is over and filed."""
-    from rota.journal import Output  # noqa: PLC0415  (only to stream)
+    from rota.logs import Output, readable  # noqa: PLC0415  (only to stream)
 
     lines = Output(run)
-    if not lines.readable() and not quiet:
+    if not readable(user=user) and not quiet:
         output.talk("Its output is not shown: only root and the group systemd-journal may read the journal.")
 
     shown = 0
@@ -282,6 +320,7 @@ async def _stream(rotad: Client, run: str, *, quiet: bool) -> dict[str, Any]:
                 if shown and looked >= _LATE_AFTER_SOME:
                     break
                 await asyncio.sleep(0.05)
+                lines.over(Run.of(known), user=user)
                 show_new()
             return dict(known)
 
@@ -323,7 +362,7 @@ def run(arguments: argparse.Namespace) -> int:
             output.talk(f"{arguments.agent} is running: rota logs -f {started[:8]}")
         return int(Exit.OK)
     if arguments.json:
-        output.emit_json(over)
+        output.emit_json(output.opened(over))
     else:
         text, style = output.word(over["state"])
         detail = " ".join(part for part in (output.why(over), f"after {output.took(over)}") if part)
@@ -365,7 +404,7 @@ async def _has_runs(arguments: argparse.Namespace) -> bool:
 
 def logs(arguments: argparse.Namespace) -> int:
     """Show what an agent or one run of it logged, by handing over to journalctl."""
-    from rota.journal import matches  # noqa: PLC0415  (only here)
+    from rota.logs import agent_matches, run_matches  # noqa: PLC0415  (only here)
 
     try:
         _, found = asyncio.run(_agent_or_run(arguments.user, arguments.agent))
@@ -374,13 +413,13 @@ def logs(arguments: argparse.Namespace) -> int:
         if error.exit_code is not Exit.NOT_FOUND or not asyncio.run(_has_runs(arguments)):
             raise
         found = None
-    if found is not None and found["state"] == "skipped":
-        output.talk(f"Nothing ran: skipped, {output.why(found)}.")
+    if found is not None and found["state"] in ("skipped", "missed"):
+        output.talk(f"Nothing ran: {found['state']}, {output.why(found)}.")
         return int(Exit.OK)
     chosen = (
-        matches(agent=arguments.agent, user=arguments.user)
+        agent_matches(arguments.agent, user=arguments.user)
         if found is None
-        else matches(run=found["id"], user=arguments.user)
+        else run_matches(Run.of(found), user=arguments.user)
     )
     command = ["journalctl", "--no-hostname", "--quiet"]
     command += ["--user"] if arguments.user else []
@@ -412,6 +451,7 @@ VERBS = {
     "rearm": rearm,
     "list": list_,
     "show": show,
+    "why": why,
     "run": run,
     "stop": stop,
     "pause": pause,

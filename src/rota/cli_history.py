@@ -14,15 +14,13 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 from rota import output
-from rota.client import Client, client
+from rota.client import PAGE, Client, client
 from rota.errors import Exit, RotaError
 from rota.moments import parse_moment
 from rota.output import Cell
 from rota.quantity import format_size
 
 Table = Mapping[str, Any]
-
-_PAGE = 1000
 
 
 def moment(option: str, text: str) -> int:
@@ -67,6 +65,7 @@ def run_row(run: Table, present: int, *, named: bool) -> list[Cell | list[Cell]]
         (took, ""),
         [(text, style), (f" {output.why(run)}".rstrip(), "")],
         (output.trigger(run), ""),
+        (output.late(run) or "-", ""),
         (cpu, ""),
         (memory, ""),
     ]
@@ -74,7 +73,17 @@ def run_row(run: Table, present: int, *, named: bool) -> list[Cell | list[Cell]]
 
 def runs_table(runs: Sequence[Table], *, named: bool) -> None:
     """Print runs as a table."""
-    headers = ["RUN", *(["AGENT"] if named else []), "STARTED", ">TOOK", "RESULT", "BY", ">CPU", ">MEM"]
+    headers = [
+        "RUN",
+        *(["AGENT"] if named else []),
+        "STARTED",
+        ">TOOK",
+        "RESULT",
+        "BY",
+        ">LATE",
+        ">CPU",
+        ">MEM",
+    ]
     present = output.now()
     output.table(
         headers, [run_row(run, present, named=named) for run in runs], flexible=(1, 4) if named else (3,)
@@ -84,7 +93,7 @@ def runs_table(runs: Sequence[Table], *, named: bool) -> None:
 async def list_runs(user: bool, query: Mapping[str, Any], limit: int) -> list[dict[str, Any]]:
     """Return the newest of the runs that are wanted; see `wanted`."""
     async with client(user=user) as rotad:
-        return await rotad.ask_runs("ListRuns", query, limit)
+        return await rotad.list_runs(query, limit)
 
 
 def runs(arguments: argparse.Namespace) -> int:
@@ -92,7 +101,7 @@ def runs(arguments: argparse.Namespace) -> int:
     query = wanted(arguments)
     found = asyncio.run(list_runs(arguments.user, query, arguments.lines))
     if arguments.json:
-        output.emit_json(found)
+        output.emit_json(list(map(output.opened, found)))
     elif found:
         runs_table(found, named=not arguments.agent)
     elif query.keys() - {"agent"}:
@@ -103,7 +112,7 @@ def runs(arguments: argparse.Namespace) -> int:
 
 
 async def _pages(rotad: Client, query: Mapping[str, Any]) -> AsyncIterator[list[dict[str, Any]]]:
-    while page := await rotad.ask_runs("ListRuns", query, _PAGE):
+    while page := await rotad.ask_runs("ListRuns", query, PAGE):
         yield page
         query = {**query, "before": page[-1]["id"]}
 
@@ -119,7 +128,9 @@ async def _export(arguments: argparse.Namespace, fields: Sequence[str]) -> None:
             if arguments.format == "csv":
                 writer.writerows([[run.get(field, "") for field in fields] for run in page])
             else:
-                sys.stdout.writelines(f"{json.dumps(run, ensure_ascii=False)}\n" for run in page)
+                sys.stdout.writelines(
+                    f"{json.dumps(output.opened(run), ensure_ascii=False)}\n" for run in page
+                )
             sys.stdout.flush()
 
 
@@ -127,14 +138,15 @@ def export(arguments: argparse.Namespace) -> int:
     """Write runs as JSON lines or CSV, newest first."""
     from rota.events import Run  # noqa: PLC0415  (only here)
 
-    asyncio.run(_export(arguments, tuple(Run.__dataclass_fields__)))
+    asyncio.run(_export(arguments, Run._fields))
     return int(Exit.OK)
 
 
 def _event_line(event: Table, *, as_json: bool) -> str:
     if as_json:
         return json.dumps(event, ensure_ascii=False)
-    data = " ".join(f"{key}={value}" for key, value in event["data"].items() if key not in ("boot", "cursor"))
+    told = {key: str(value) for key, value in event["data"].items() if key not in ("boot", "cursor")}
+    data = " ".join(f"{key}={value if len(value) <= 80 else value[:79] + '…'}" for key, value in told.items())
     words = (f"{event['seq']:>8}", output.date(event["at"]), event["agent"], event["run"][:8], event["kind"])
     return "  ".join((*words, data)).rstrip()
 
@@ -151,7 +163,7 @@ class _Replay:
     async def read(self) -> AsyncIterator[dict[str, Any]]:
         """Yield all that is recorded by now."""
         while True:
-            store, first, _, page = await self._rotad.call_all("Events", "tu", self.seq, _PAGE)
+            store, first, _, page = await self._rotad.call_all("Events", "tu", self.seq, PAGE)
             if self.store and store != self.store:
                 output.talk("The store was lost, and numbers begin anew.", "yellow")
                 self.seq = 0
@@ -162,7 +174,7 @@ class _Replay:
                 self.seq = event["seq"]
                 if not self._agents or event["agent"] in self._agents:
                     yield event
-            if len(page) < _PAGE:
+            if len(page) < PAGE:
                 return
 
     async def follow(self) -> AsyncIterator[dict[str, Any]]:
@@ -219,7 +231,9 @@ def _stats_rows(found: Iterable[Table]) -> list[list[Cell]]:
                 (output.seconds(agent["p95"]) if "p95" in agent else "-", ""),
                 (output.seconds(agent["cpu_usec"]), ""),
                 (format_size(agent["memory_peak"]) if agent.get("memory_peak") else "-", ""),
+                (output.seconds(agent["late_p95"]) if "late_p95" in agent else "-", ""),
                 (str(agent.get("skipped", 0) or "-"), ""),
+                (str(agent.get("missed", 0) or "-"), "red" if agent.get("missed") else ""),
             ]
         )
     return rows
@@ -239,7 +253,18 @@ def stats(arguments: argparse.Namespace) -> int:
     elif not found:
         output.line("No runs in that time.")
     else:
-        headers = ("AGENT", ">RUNS", ">FAILED", ">P50", ">P95", ">CPU", ">MEM", ">SKIPPED")
+        headers = (
+            "AGENT",
+            ">RUNS",
+            ">FAILED",
+            ">P50",
+            ">P95",
+            ">CPU",
+            ">MEM",
+            ">LATE95",
+            ">SKIPPED",
+            ">MISSED",
+        )
         output.table(headers, _stats_rows(found), flexible=(0,))
     return int(Exit.OK)
 

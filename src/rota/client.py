@@ -17,6 +17,9 @@ from rota.errors import Exit, RotaError
 from rota.names import BUS_NAME, ERRORS, MANAGER_INTERFACE, MANAGER_PATH
 from rota.systemd import CallError, ask_bus, call, connect, plain
 
+PAGE = 500
+"""Runs, or events, that fit into a reply whatever they have to say."""
+
 _EXITS = {name: code for code, name in ERRORS.items()}
 
 
@@ -71,6 +74,18 @@ class Client:
             message_, _, hint = error.message.partition("\n")
             raise RotaError(message_, hint, exit_code=code) from None
         return [plain(value) for value in found]
+
+    async def list_runs(self, wanted: Mapping[str, Any], limit: int) -> list[dict[str, Any]]:
+        """Call ListRuns as often as it takes for so many runs that are wanted."""
+        found: list[dict[str, Any]] = []
+        while len(found) < limit:
+            asked = min(limit - len(found), PAGE)
+            page = await self.ask_runs("ListRuns", wanted, asked)
+            found += page
+            if len(page) < asked:
+                break
+            wanted = {**wanted, "before": page[-1]["id"]}
+        return found
 
     async def ask_runs(self, member: str, wanted: Mapping[str, Any], *more: int) -> list[dict[str, Any]]:
         """Call ListRuns or Stats for the runs that are wanted: see bus.FILTERS."""

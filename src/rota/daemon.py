@@ -24,11 +24,15 @@ from rota.acts import Acts
 from rota.bus import Exported
 from rota.errors import Exit, RotaError
 from rota.events import Run
-from rota.names import BUS_NAME
+from rota.filing import Filing
+from rota.ledger import Ledger
+from rota.names import BUS_NAME, agent_of
 from rota.observer import Observer
+from rota.quantity import USEC
 from rota.recorder import Recorder
 from rota.store import Recorded
-from rota.systemd import Systemd, connect
+from rota.systemd import Systemd, UnitChange, connect
+from rota.timers import read_timers
 from rota.totals import DAY
 
 log = logging.getLogger("rotad")
@@ -58,11 +62,13 @@ class Daemon:
         self._user = user
         self._rescan = asyncio.Event()
         self._stop = asyncio.Event()
+        self._caught_up = asyncio.Event()
         self._exported: Exported | None = None
         self._retention = definitions.Retention()
         self._recorder = Recorder(
             state / "rota.db", changed=self._run_changed, recorded=self._events_recorded, user=user
         )
+        self._filing = Filing(self._recorder, user=user)
 
     def _events_recorded(self, events: list[Recorded]) -> None:
         if self._exported is not None:
@@ -72,6 +78,8 @@ class Daemon:
         if self._exported is not None:
             self._exported.run_changed(run)
             self._observer.on_run(run)
+            self._ledger.on_run(run)
+            self._filing.on_run(run)
 
     async def run(self) -> None:
         """Serve until told to stop.
@@ -88,10 +96,17 @@ class Daemon:
             moved=self._moved,
             user=self._user,
         )
+        self._ledger = Ledger(self._systemd, self._recorder, user=self._user)
         self._acts = Acts(
-            self._state, self._recorder, self._systemd, self._observer, self._bus, user=self._user
+            self._state,
+            self._recorder,
+            self._systemd,
+            self._observer,
+            self._bus,
+            ledger=self._ledger,
+            user=self._user,
         )
-        await self._systemd.follow(self._observer.on_change, self._rescan.set)
+        await self._systemd.follow(self._unit_changed, self._rescan.set)
         await self._scan()
         self._exported = Exported(self._bus, self._acts)
         await self._take_name()
@@ -103,6 +118,8 @@ class Daemon:
             loop.create_task(work)
             for work in (
                 self._record(),
+                self._account(),
+                self._filing.forever(),
                 self._watch_declarations(),
                 self._watchdog(),
                 self._forget(),
@@ -117,6 +134,14 @@ class Daemon:
         self._recorder.store.close()
         for task in done:
             task.result()
+
+    def _unit_changed(self, change: UnitChange) -> None:
+        self._observer.on_change(change)
+        if change.kind == "job-removed" and change.unit.endswith(".timer"):
+            agent = agent_of(change.unit)
+            if agent is not None and agent in self._ledger.timers:
+                # The entry that says so is on its way to the journal.
+                self._ledger.look_at(agent, time.time_ns() // 1000 + USEC)
 
     def _installed(self, name: str) -> definitions.Definition | None:
         return self._acts.agents.get(name)
@@ -135,7 +160,13 @@ class Daemon:
         await self._recorder.drain()
         await self._observer.reconcile(time.time_ns() // 1000 - DAY)
         await self._recorder.drain()
+        self._caught_up.set()
+        self._filing.begin()
         await self._recorder.forever()
+
+    async def _account(self) -> None:
+        await self._caught_up.wait()
+        await self._ledger.forever()
 
     async def _watch_declarations(self) -> None:
         while True:
@@ -148,6 +179,7 @@ class Daemon:
 
     async def _scan(self) -> None:
         self._acts.installed(definitions.read(await self._systemd.unit_files("rota-*.service")))
+        self._ledger.installed(read_timers(await self._systemd.unit_files("rota-*.timer")))
         (path, *_) = [*await self._systemd.unit_files("rota.slice"), ""]
         self._retention = definitions.read_retention(Path(path)) if path else definitions.Retention()
 

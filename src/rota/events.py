@@ -1,23 +1,29 @@
 """What happened to a run, and how events add up to it: fold(run, event) -> run, pure.
 
 A run's state is one of `activated`, `running`, then `succeeded`, `failed`, `timed-out`, `killed`,
-`skipped` or `unknown`. `archived` says that its resources and trigger are filed too.
+`skipped` or `unknown`. `archived` says that its resources and trigger are filed too. Slots that nothing came
+of are a row of their own, `missed`.
 """
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-OVER = frozenset(("succeeded", "failed", "timed-out", "killed", "skipped", "unknown"))
-NOTHING_RAN = frozenset(("skipped",))
+OVER = frozenset(("succeeded", "failed", "timed-out", "killed", "skipped", "unknown", "missed"))
+REAL = tuple(sorted(OVER - {"missed"}))
+"""States of what was at least tried to be started, and is over."""
+NOTHING_RAN = frozenset(("skipped", "missed"))
 BAD = frozenset(("failed", "timed-out", "killed", "unknown"))
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+# Tuples, because a hundred thousand are made when rotad catches up.
+class Event(NamedTuple):
     """One step in the life of a run.
 
     Attributes:
@@ -35,12 +41,11 @@ class Event:
     agent: str
     run: str
     at: int
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = _NOTHING
     monotonic: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """One run of an agent. Times are microseconds since 1970 (UTC), sizes bytes, None where not known.
 
     Attributes:
@@ -49,7 +54,7 @@ class Run:
         state: see the module.
         reason: why, in systemd's word (exit-code, signal, timeout, oom-kill, ...) or rota's
             (stopped, paused, condition).
-        started: when systemd began to start it.
+        started: when systemd began to start it; if the journal lost that, the first that is known of it.
         ended: when it was over.
         took: how long it took, in microseconds, by the clock that nobody sets; without time asleep.
         status: exit status of the main process; not known after a signal.
@@ -63,10 +68,25 @@ class Run:
         memory_peak: most memory at once.
         io_read: bytes read from disks.
         io_write: bytes written to disks.
+        net_in: bytes received over the network; not known of runs without one of their own.
+        net_out: bytes sent over the network.
         boot: boot id of the machine's boot it ran in.
         cursor: journal cursor of its first entry.
         began: when systemd began to start it, in microseconds since boot.
+        pid: id of the main process.
         archived: whether resources and trigger are filed.
+        slot: the moment of its schedule that a run served; of `missed`, the first that nothing came of.
+        late: by how much it began later than that and its jitter, in microseconds.
+        held: what held it up, if it was late: as the reasons of `missed`.
+        slot_until: of `missed`, the last moment; `started` and `ended` are the same as these two.
+        slots: of `missed`, how many there were.
+        cause_since: since when that reason, or what held it up, was so.
+        cause_until: until when; None if that was not over then.
+        first_line: first line that it wrote, at most 200 characters.
+        last_line: last line that it wrote, at most 200 characters.
+        result: what it told as its result, a JSON object as text of at most 16 KiB.
+        result_error: why what it told as its result is none.
+        output_filed: whether its lines and result are filed: soon after the run is archived.
     """
 
     id: str
@@ -87,10 +107,30 @@ class Run:
     memory_peak: int | None = None
     io_read: int | None = None
     io_write: int | None = None
+    net_in: int | None = None
+    net_out: int | None = None
     boot: str | None = None
     cursor: str | None = None
     began: int | None = None
+    pid: int | None = None
     archived: bool = False
+    slot: int | None = None
+    late: int | None = None
+    held: str | None = None
+    slot_until: int | None = None
+    slots: int | None = None
+    cause_since: int | None = None
+    cause_until: int | None = None
+    first_line: str | None = None
+    last_line: str | None = None
+    result: str | None = None
+    result_error: str | None = None
+    output_filed: bool = False
+
+    @staticmethod
+    def of(table: Mapping[str, Any]) -> Run:
+        """Return a run from a table of its fields; what is none, of another version, is left out."""
+        return Run(**{name: table[name] for name in Run._fields if name in table})
 
     @property
     def over(self) -> bool:
@@ -117,6 +157,11 @@ def duration(state: str, started: int | None, ended: int | None, took: int | Non
     if started is None or ended is None:
         return None
     return max(ended - started, 0)  # the clock may have been put back
+
+
+def replace(run: Run, **changes: Any) -> Run:
+    """Return a run with some of its fields changed."""
+    return run._replace(**changes)
 
 
 # systemd.service(5), "$SERVICE_RESULT"; what is not named here is a failure.
@@ -152,8 +197,9 @@ def _end(run: Run, event: Event, state: str, reason: str | None) -> Run:
     if run.reason == "stopping" and state in ("succeeded", "killed", "failed", "timed-out"):
         state, reason = "killed", "stopped"
     # A start that was refused has nothing to file.
-    archived = run.archived or state == "skipped"
-    return replace(_ended(run, event), state=state, reason=reason, archived=archived)
+    if state == "skipped":
+        run = replace(run, archived=True, output_filed=True)
+    return replace(_ended(run, event), state=state, reason=reason)
 
 
 def _ended(run: Run, event: Event) -> Run:
@@ -185,7 +231,7 @@ def _deactivated(run: Run, event: Event) -> Run:
 
 def _skipped(run: Run, event: Event) -> Run:
     # Nothing ran, so there is nothing to file.
-    return replace(_ended(run, event), state="skipped", reason=str(event.data["reason"]), archived=True)
+    return _end(run, event, "skipped", str(event.data["reason"]))
 
 
 def _not_started(run: Run, event: Event) -> Run:
@@ -209,7 +255,7 @@ def _resources(run: Run, event: Event) -> Run:
     return replace(run, **known)
 
 
-_MEASURED = ("cpu_usec", "memory_peak", "io_read", "io_write")
+_MEASURED = ("cpu_usec", "memory_peak", "io_read", "io_write", "net_in", "net_out", "pid")
 
 
 def _triggered(run: Run, event: Event) -> Run:
@@ -230,8 +276,50 @@ def _archived(run: Run, event: Event) -> Run:
     return run
 
 
+def _output(run: Run, event: Event) -> Run:
+    said: dict[str, Any] = {name: event.data.get(name) for name in _SAID}
+    return replace(run, **said, output_filed=True)
+
+
+_SAID = ("first_line", "last_line", "result", "result_error")
+
+
 def _lost(run: Run, event: Event) -> Run:
     return run if run.over else replace(run, state="unknown", reason=str(event.data["reason"]))
+
+
+def _served(run: Run, event: Event) -> Run:
+    data = event.data
+    return replace(
+        run,
+        slot=int(data["slot"]),
+        late=int(data["late"]),
+        held=data.get("held"),
+        cause_since=data.get("since"),
+        cause_until=data.get("until"),
+    )
+
+
+def _missed(run: Run, event: Event) -> Run:
+    """Slots were missed; told again, it is the same row, which may go on."""
+    data = event.data
+    first, last = int(data["slot"]), int(data["slot_until"])
+    return replace(
+        run,
+        state="missed",
+        reason=str(data["reason"]),
+        started=first,
+        ended=last,
+        slot=first,
+        slot_until=last,
+        slots=int(data["slots"]),
+        cause_since=data.get("since"),
+        cause_until=data.get("until"),
+        boot=None,
+        began=None,
+        archived=True,
+        output_filed=True,
+    )
 
 
 def _unchanged(run: Run, _: Event) -> Run:
@@ -253,10 +341,15 @@ _STEPS: Mapping[str, Callable[[Run, Event], Run]] = {
     "triggered": _triggered,
     "stop-requested": _stop_requested,
     "archived": _archived,
+    "output": _output,
     "lost": _lost,
+    "served": _served,
+    "missed": _missed,
 }
 
 KINDS = tuple(_STEPS)
+_BEGINNINGS = ("activated", "running", "skipped", "not-started")
+"""Of a run whose first event is another, the journal lost the beginning: how long it took is not known."""
 
 
 def fold(run: Run | None, event: Event) -> Run:
@@ -272,6 +365,6 @@ def fold(run: Run | None, event: Event) -> Run:
             started=event.at,
             boot=event.data.get("boot"),
             cursor=event.data.get("cursor"),
-            began=event.monotonic,
+            began=event.monotonic if event.kind in _BEGINNINGS else None,
         )
     return _STEPS[event.kind](run, event)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dbus_next.signature import Variant
@@ -98,6 +98,10 @@ class Service(Protocol):
         """Let a paused agent be started again."""
         ...
 
+    async def why(self, name: str, at: int | None) -> dict[str, Any]:
+        """Return why the last slot or run, or that at a moment, did or did not happen; see why.Facts."""
+        ...
+
     def list_runs(self, wanted: Mapping[str, Any], limit: int) -> list[Run]:
         """Return the newest of the runs that are wanted; see FILTERS."""
         ...
@@ -160,7 +164,7 @@ def variant(value: Any) -> Variant:
     if isinstance(value, dict):
         return Variant("a{sv}", vardict(value))
     if isinstance(value, list):
-        return Variant("as", value)
+        return Variant("ax" if value and isinstance(value[0], int) else "as", value)
     # What D-Bus does not take for text: the bus would close the connection.
     text = str(value).replace("\0", "\N{REPLACEMENT CHARACTER}")
     return Variant("s", text.encode("utf-8", "replace").decode())
@@ -173,8 +177,7 @@ def vardict(table: Mapping[str, Any]) -> dict[str, Variant]:
 
 def run_table(run: Run) -> dict[str, Any]:
     """Return a run as a table of what is known of it."""
-    table = {field.name: getattr(run, field.name) for field in fields(run)}
-    return {key: value for key, value in table.items() if value is not None}
+    return {key: value for key, value in run._asdict().items() if value is not None}
 
 
 async def _list_agents(service: Service, _: Caller, __: str, ___: list[Any]) -> list[Any]:
@@ -215,6 +218,12 @@ def _filter(given: Mapping[str, Variant]) -> dict[str, Any]:
         if wanted is not None and value.signature != wanted:
             raise RotaError(f'{name} takes "{wanted}", not "{value.signature}"', exit_code=Exit.USAGE)
     return {name: value.value for name, value in given.items()}
+
+
+async def _why(service: Service, _: Caller, agent: str, body: list[Any]) -> list[Any]:
+    if not 0 <= body[-1] <= _LAST:
+        raise RotaError("no such moment: microseconds since 1970, before 2200", exit_code=Exit.USAGE)
+    return [vardict(await service.why(agent or body[0], body[-1] or None))]
 
 
 async def _list_runs(service: Service, _: Caller, agent: str, body: list[Any]) -> list[Any]:
@@ -271,6 +280,9 @@ _FILTER = (("filter", _TABLE),)
 _SINCE = (("since", "t"),)
 _FOUND = (("store", "s"), ("first", "t"), ("last", "t"), ("events", "aa{sv}"))
 _LARGEST = 2**63 - 1
+_LAST = 7_258_118_400_000_000
+_AT = (("at", "x"),)
+_WHY_ABOUT = "Why its last slot or run did or did not happen, or that at a moment; 0 for the last."
 
 INTERFACES: Mapping[str, Mapping[str, Method]] = {
     MANAGER_INTERFACE: {
@@ -282,7 +294,10 @@ INTERFACES: Mapping[str, Mapping[str, Method]] = {
         "StopAgent": Method(_AGENT, (), "Stops the run that is under way; returns when it is over.", _stop),
         "PauseAgent": Method(_AGENT + _WHY, (), "Keeps an agent from starting.", _pause),
         "ResumeAgent": Method(_AGENT, (), "Lets a paused agent start again.", _resume),
-        "ListRuns": Method(_FILTER + _LIMIT, (("runs", "aa{sv}"),), "Newest runs first.", _list_runs),
+        "Why": Method(_AGENT + _AT, (("answer", _TABLE),), _WHY_ABOUT, _why),
+        "ListRuns": Method(
+            _FILTER + _LIMIT, (("runs", "aa{sv}"),), "Newest runs first; beyond 1000 maybe fewer.", _list_runs
+        ),
         "GetRun": Method((("run", "s"),), (("run", _TABLE),), "A run, by its id or how it begins.", _get_run),
         "Stats": Method(
             _FILTER, (("agents", "aa{sv}"),), "What the runs of each agent come to; of seven days.", _stats
@@ -293,9 +308,14 @@ INTERFACES: Mapping[str, Mapping[str, Method]] = {
             "What there is to measure, since the store began.",
             _metrics,
         ),
-        "Events": Method(_SINCE + _LIMIT, _FOUND, "What was recorded after number `since`.", _events),
+        "Events": Method(
+            _SINCE + _LIMIT,
+            _FOUND,
+            "What was recorded after number `since`; beyond 500 maybe fewer.",
+            _events,
+        ),
         "SeqAt": Method(
-            (("at", "x"),),
+            _AT,
             (("seq", "t"),),
             "The number after which events from a moment on are found.",
             _seq_at,
@@ -307,6 +327,7 @@ INTERFACES: Mapping[str, Mapping[str, Method]] = {
         "Stop": Method((), (), "As Manager.StopAgent.", _stop),
         "Pause": Method(_WHY, (), "As Manager.PauseAgent.", _pause),
         "Resume": Method((), (), "As Manager.ResumeAgent.", _resume),
+        "Why": Method(_AT, (("answer", _TABLE),), "As Manager.Why.", _why),
         "ListRuns": Method(_FILTER + _LIMIT, (("runs", "aa{sv}"),), "As Manager.ListRuns.", _list_runs),
         "Events": Method(_SINCE + _LIMIT, _FOUND, "As Manager.Events, of this agent only.", _events),
     },

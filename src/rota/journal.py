@@ -8,16 +8,18 @@ journald's. And rota's, believed only from rotad, for what systemd does not say.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from systemd import journal
 
 from rota.events import KINDS, Event, fold
-from rota.names import AGENT_NAME, agent_of, service_of
+from rota.names import AGENT_NAME, agent_of
 
 Fields = Mapping[str, bytes | list[bytes]]
 """An entry as the raw reader gives it: a field that is there more than once is a list."""
@@ -25,9 +27,17 @@ Fields = Mapping[str, bytes | list[bytes]]
 ROTA_MESSAGE = "5b7c9a1e0d3f4c5e8a6b2d1f9e0c7a34"
 """MESSAGE_ID of every structured entry of rotad's."""
 
+log = logging.getLogger("rotad")
+
+STARTING = "7d4958e842da4a758f6c1cdc7b36dcc5"
+"""MESSAGE_ID of systemd's when it begins to start a unit (SD_MESSAGE_UNIT_STARTING)."""
+
 _RUN = re.compile("[0-9a-f]{32}")
-_NUMBER = re.compile("[0-9]{1,18}")
+_DIGITS = 19
+"""A number of so many digits may be too large for 63 bits."""
 _LARGEST = 2**63 - 1
+_PLACE = re.compile(";b=([0-9a-f]{32});m=([0-9a-f]+);t=([0-9a-f]+);")
+"""In a cursor, boot, microseconds since boot and since 1970: opaque by its man page, but alike since 2012."""
 _UNDER_WAY = 10_000_000
 """An entry is no longer on its way to journald (microseconds); beyond that the clock was set meanwhile."""
 _STATUS_NAME = re.compile(r"status=\d+/(\S+)")
@@ -36,47 +46,55 @@ _UNMET = re.compile(r"(?:unmet|failed) condition check \(?(\w+=[^ )]*)")
 _NEVER_BEGAN = ("dependency", "assert", "unsupported", "collected", "once", "invalid")
 
 
-def _text(fields: Fields, name: str) -> str:
+def text(fields: Fields, name: str) -> str:
+    """Return a field as text, the first if there are more, "" if it has none."""
     value = fields.get(name, b"")
     return (value[0] if isinstance(value, list) else value).decode("utf-8", "replace")
 
 
-def _number(fields: Fields, name: str) -> int | None:
+def number(fields: Fields, name: str) -> int | None:
     """Return a number, None for what is none that SQLite and D-Bus could hold."""
-    text = _text(fields, name)
-    return int(text) if _NUMBER.fullmatch(text) else None
+    value = fields.get(name)
+    if isinstance(value, list):
+        value = value[0]
+    return int(value) if value and len(value) < _DIGITS and value.isdigit() else None
 
 
 def _exited(fields: Fields) -> dict[str, Any]:
-    named = _STATUS_NAME.search(_text(fields, "MESSAGE"))
+    named = _STATUS_NAME.search(text(fields, "MESSAGE"))
     return {
-        "command": _text(fields, "COMMAND"),
-        "code": _text(fields, "EXIT_CODE"),
-        "status": _number(fields, "EXIT_STATUS") or 0,
+        "command": text(fields, "COMMAND"),
+        "code": text(fields, "EXIT_CODE"),
+        "status": number(fields, "EXIT_STATUS") or 0,
         "status_name": named[1] if named else None,
     }
 
 
+_METRICS: Mapping[str, str] = {
+    "MEMORY_PEAK": "memory_peak",
+    "IP_METRIC_INGRESS_BYTES": "net_in",
+    "IP_METRIC_EGRESS_BYTES": "net_out",
+}
+
+
 def _resources(fields: Fields) -> dict[str, Any]:
-    data: dict[str, Any] = {}
-    if (cpu := _number(fields, "CPU_USAGE_NSEC")) is not None:
-        data["cpu_usec"] = cpu // 1000
-    if (memory := _number(fields, "MEMORY_PEAK")) is not None:
-        data["memory_peak"] = memory
-    return data
+    cpu = number(fields, "CPU_USAGE_NSEC")
+    data = {"cpu_usec": cpu if cpu is None else cpu // 1000}
+    data |= {key: number(fields, name) for name, key in _METRICS.items()}
+    return {key: value for key, value in data.items() if value is not None}
 
 
 _Read = Callable[[Fields], dict[str, Any]]
 
 # MESSAGE_ID: kind of event, its data. The ids are systemd's, sd-messages.h.
 _MESSAGES: Mapping[str, tuple[str, _Read]] = {
-    "7d4958e842da4a758f6c1cdc7b36dcc5": ("activated", lambda _: {}),
+    STARTING: ("activated", lambda _: {}),
     "39f53479d3a045ac8e11786248231fbf": ("running", lambda _: {}),
-    "be02cf6855d2428ba40df7e9d022f03d": ("not-started", lambda f: {"result": _text(f, "JOB_RESULT")}),
+    "be02cf6855d2428ba40df7e9d022f03d": ("not-started", lambda f: {"result": text(f, "JOB_RESULT")}),
     "98e322203f7a4ed290d09fe03c09fe15": ("exited", _exited),
-    "d9b373ed55a64feb8242e02dbe79a49c": ("failed", lambda f: {"result": _text(f, "UNIT_RESULT")}),
+    "d9b373ed55a64feb8242e02dbe79a49c": ("failed", lambda f: {"result": text(f, "UNIT_RESULT")}),
     "7ad2d189f7e94e70a38c781354912448": ("deactivated", lambda _: {}),
-    "0e4284a0caca4bfc81c0bb6786972673": ("skipped", lambda f: {"reason": _text(f, "UNIT_RESULT")}),
+    "0e4284a0caca4bfc81c0bb6786972673": ("skipped", lambda f: {"reason": text(f, "UNIT_RESULT")}),
     "de5b426a63be47a7b6ac3eaac82e2f6f": ("stopping", lambda _: {}),
     "9d1aaa27d60140bd96365438aad20286": ("stopped", lambda _: {}),
     "5eb03494b6584870a536b337290809b3": ("restart-scheduled", lambda _: {}),
@@ -92,26 +110,33 @@ def _identity(cursor: str) -> str:
 
 
 def _systemd_event(fields: Fields, cursor: Callable[[], str], at: int, monotonic: int | None) -> Event | None:
-    unit = _text(fields, "UNIT") or _text(fields, "USER_UNIT")
+    unit = text(fields, "UNIT") or text(fields, "USER_UNIT")
     agent = agent_of(unit) if unit.endswith(".service") else None
-    message = _MESSAGES.get(_text(fields, "MESSAGE_ID"))
+    message = _MESSAGES.get(text(fields, "MESSAGE_ID"))
     if agent is None or message is None:
         return None
-    run = _text(fields, "INVOCATION_ID") or _text(fields, "USER_INVOCATION_ID")
+    run = text(fields, "INVOCATION_ID") or text(fields, "USER_INVOCATION_ID")
     kind, read = message
     data = read(fields)
-    message_text = _text(fields, "MESSAGE")
-    started = kind != "running" or message_text.startswith(("Started ", "Finished "))
-    unmet = None if started else _UNMET.search(message_text)
-    if unmet or not _RUN.fullmatch(run) or data.get("result") in (*_NEVER_BEGAN, "start-limit-hit"):
+    unmet = None
+    if kind == "running" and not (words := text(fields, "MESSAGE")).startswith(("Started ", "Finished ")):
+        unmet = _UNMET.search(words)
+    if run and not _RUN.fullmatch(run):
+        return None  # of a damaged journal file
+    if unmet or not run or data.get("result") in (*_NEVER_BEGAN, "start-limit-hit"):
         # The invocation id is absent, or that of the run before: nothing was started.
         run = _identity(cursor())
         if kind == "running":
             condition = unmet[1] if unmet else "condition"
             kind, data = "skipped", {"reason": "paused" if "/rota/paused/" in condition else condition}
     if kind in ("activated", "skipped", "not-started"):
-        data |= {"boot": _text(fields, "_BOOT_ID"), "cursor": cursor()}
+        data |= {"boot": text(fields, "_BOOT_ID"), "cursor": cursor()}
     return Event(kind, agent, run, at, data, monotonic)
+
+
+def _refuse(constant: str) -> None:
+    """Raise what a number that JSON has not is worth."""
+    raise ValueError(constant)
 
 
 def _data(text: str) -> dict[str, Any]:
@@ -120,10 +145,11 @@ def _data(text: str) -> dict[str, Any]:
     Raises:
         ValueError, RecursionError: it is not what SQLite and D-Bus can hold.
     """
-    data = json.loads(text or "{}")
+    data = json.loads(text or "{}", parse_constant=_refuse)
     if not isinstance(data, dict):
         raise ValueError("not a table")
-    json.dumps(data, ensure_ascii=False, allow_nan=False).encode()
+    if "\\u" in text:
+        json.dumps(data, ensure_ascii=False).encode()  # half a surrogate pair
     for value in data.values():
         if isinstance(value, dict | list) or (isinstance(value, int | float) and abs(value) > _LARGEST):
             raise ValueError("not a plain value")
@@ -131,11 +157,11 @@ def _data(text: str) -> dict[str, Any]:
 
 
 def _rota_event(fields: Fields, at: int, monotonic: int | None) -> Event | None:
-    kind, agent, run = (_text(fields, name) for name in ("ROTA_EVENT", "ROTA_AGENT", "ROTA_RUN"))
+    kind, agent, run = (text(fields, name) for name in ("ROTA_EVENT", "ROTA_AGENT", "ROTA_RUN"))
     if kind not in KINDS or not _RUN.fullmatch(run) or not re.fullmatch(AGENT_NAME, agent):
         return None
     try:
-        event = Event(kind, agent, run, at, _data(_text(fields, "ROTA_DATA")), monotonic)
+        event = Event(kind, agent, run, at, _data(text(fields, "ROTA_DATA")), monotonic)
         fold(None, event)
     except (ValueError, TypeError, KeyError, RecursionError):
         # Of another version of rotad's: raising would stop this one at each of its starts.
@@ -154,12 +180,42 @@ def to_event(
         at: when journald received it, microseconds since 1970.
         monotonic: the same in microseconds since boot.
     """
-    if _text(fields, "MESSAGE_ID") == ROTA_MESSAGE:
+    if text(fields, "MESSAGE_ID") == ROTA_MESSAGE:
         return _rota_event(fields, at, monotonic)
-    sent = _number(fields, "_SOURCE_REALTIME_TIMESTAMP") or at
+    sent, monotonic = _sent(fields, at, monotonic)
+    return _systemd_event(fields, cursor, sent, monotonic)
+
+
+def _sent(fields: Fields, at: int, monotonic: int | None) -> tuple[int, int | None]:
+    """Return when an entry was sent, on both clocks, from when journald received it."""
+    sent = number(fields, "_SOURCE_REALTIME_TIMESTAMP") or at
     if monotonic is not None and 0 <= at - sent <= _UNDER_WAY:
         monotonic -= at - sent
-    return _systemd_event(fields, cursor, sent, monotonic)
+    return sent, monotonic
+
+
+def boot_id() -> str:
+    """Return the id of this boot, 32 hex digits, as the journal has it."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip().replace("-", "")
+
+
+def manager(user: bool) -> list[str]:
+    """Return matches for what systemd itself logged: the system's manager, or the user's own."""
+    return ["_SYSTEMD_USER_UNIT=init.scope", f"_UID={os.getuid()}"] if user else ["_PID=1", "_UID=0"]
+
+
+def is_cursor(text: str) -> bool:
+    """Tell whether this may be a cursor of journald's; sd_journal_seek_cursor(3) refuses others."""
+    return _PLACE.search(text) is not None
+
+
+def _fields(reader: Any) -> Fields | None:
+    """Return the fields of the entry that a raw reader is at, None if the journal file is damaged there."""
+    try:
+        fields: Fields = reader._get_all()
+    except (OSError, ValueError):  # no "=" in a field; a name that is not UTF-8
+        return None
+    return fields
 
 
 class Reader:
@@ -179,15 +235,33 @@ class Reader:
     def _seek(self, cursor: str) -> None:
         """Go to the entry of a cursor; where it is gone, to the last one before it."""
         self._reader.seek_cursor(cursor)
-        vacuumed = self._reader._next() and not self._reader.test_cursor(cursor)
-        # Then this one is the next there is: back behind the one before it, if there is any.
-        if vacuumed and not self._reader._previous():
+        if self._reader._next() and self._reader.test_cursor(cursor):
+            return
+        # Vacuumed; or lost with the end of the journal in a power cut. Then later entries have numbers up to
+        # the cursor's once more, and sd_journal_seek_cursor(3), which goes by them, is behind them all.
+        place = _PLACE.search(cursor)
+        if place is None:
+            raise ValueError(f"not a journal cursor: {cursor}")
+        boot, monotonic, at = place[1], int(place[2], 16), int(place[3], 16)
+        earlier_boot = None
+        self._reader.seek_tail()
+        while self._reader._previous():
+            since_boot, entry_boot = self._reader._get_monotonic()
+            if entry_boot.hex() != boot:
+                if earlier_boot is None and self._reader._get_realtime() <= at:
+                    earlier_boot = self._reader._get_cursor()
+            elif since_boot <= monotonic:
+                return
+        if earlier_boot is None:
             self._reader.seek_head()
+        else:
+            # Nothing of the cursor's boot is left up to it: only the clock tells what was before.
+            self._reader.seek_cursor(earlier_boot)
+            self._reader._next()
 
     def _match(self, user: bool) -> None:
         uid = os.getuid()
-        manager = ["_SYSTEMD_USER_UNIT=init.scope", f"_UID={uid}"] if user else ["_PID=1", "_UID=0"]
-        for match in (*manager, *(f"MESSAGE_ID={message}" for message in _MESSAGES)):
+        for match in (*manager(user), *(f"MESSAGE_ID={message}" for message in _MESSAGES)):
             self._reader.add_match(match)
         self._reader.add_disjunction()
         own = ["_SYSTEMD_USER_UNIT=rotad.service", f"_UID={uid}"] if user else ["_SYSTEMD_UNIT=rotad.service"]
@@ -202,11 +276,14 @@ class Reader:
         """Return events after the last read, the cursor behind them, and whether there may be more."""
         self._reader.process()
         events: list[Event] = []
-        seen = 0
+        seen = damaged = 0
         while seen < limit and self._reader._next():
             seen += 1
+            if (fields := _fields(self._reader)) is None:
+                damaged += 1
+                continue
             event = to_event(
-                self._reader._get_all(),
+                fields,
                 self._reader._get_cursor,
                 self._reader._get_realtime(),
                 self._reader._get_monotonic()[0],
@@ -215,6 +292,8 @@ class Reader:
                 events.append(event)
         if seen:
             self.cursor = self._reader._get_cursor()
+        if damaged:
+            log.warning("the journal is damaged: %d entries cannot be read, and were passed over", damaged)
         return events, self.cursor, seen == limit
 
     def oldest_unread(self, limit: int = 2000) -> int | None:
@@ -230,7 +309,9 @@ class Reader:
             if not self._reader._next():
                 break
             at = int(self._reader._get_realtime())
-            if to_event(self._reader._get_all(), self._reader._get_cursor, at) is not None:
+            fields = _fields(self._reader)
+            # What cannot be read is left for `read`, which says so.
+            if fields is None or to_event(fields, self._reader._get_cursor, at) is not None:
                 if self.cursor is None:
                     self._reader.seek_head()
                 else:
@@ -258,41 +339,67 @@ def record(event: str, agent: str, run: str, message: str, data: Mapping[str, An
         f"ROTA_EVENT={event}",
         f"ROTA_AGENT={agent}",
         f"ROTA_RUN={run}",
-        f"ROTA_DATA={json.dumps(dict(data or {}))}",
+        f"ROTA_DATA={json.dumps(dict(data or {}), ensure_ascii=False)}",
     )
 
 
-def matches(*, agent: str | None = None, run: str | None = None, user: bool = False) -> list[str]:
-    """Return journalctl(1) matches for all that an agent or one run of it logged, and systemd about it."""
-    if run is not None:
-        return [f"_SYSTEMD_INVOCATION_ID={run}", "+", f"{'USER_' if user else ''}INVOCATION_ID={run}"]
-    if user:
-        # journald knows LogExtraFields= of the system manager's units only.
-        unit = service_of(agent or "")
-        return [f"_SYSTEMD_USER_UNIT={unit}", "+", f"USER_UNIT={unit}"]
-    return [f"ROTA_AGENT={agent}"]
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry of the journal.
+
+    Attributes:
+        fields: as journald has them.
+        received: when journald received it, in microseconds since boot.
+        sent: when it was sent, where the sender's clock says so.
+    """
+
+    fields: Fields
+    received: int
+    sent: int
 
 
-_JOURNALS = ("/var/log/journal", "/run/log/journal")
+class Lookup:
+    """Entries found by journald's indices, from either end or from a moment on."""
 
-
-class Output:
-    """What one run writes, as it comes."""
-
-    def __init__(self, run: str) -> None:
+    def __init__(self) -> None:
         self._reader = journal._Reader(journal.LOCAL_ONLY)
-        self._reader.add_match(f"_SYSTEMD_INVOCATION_ID={run}")
-        self._reader.fileno()
-        self._reader.seek_head()
+        self._reader.fileno()  # begins to watch for rotated and new files
 
-    @staticmethod
-    def readable() -> bool:
-        """Tell whether this process may read the system's journal: everyone may read their own."""
-        files = (path for base in _JOURNALS for path in Path(base).glob("*/system.journal"))
-        return any(os.access(path, os.R_OK) for path in files)
-
-    def new(self) -> Iterator[str]:
-        """Yield the lines that came since the last call."""
+    def find(self, matches: Sequence[str]) -> Lookup:
+        """Look for entries that match, in journalctl(1)'s words ("+" is an or), from the first on."""
         self._reader.process()
-        while self._reader._next():
-            yield _text(self._reader._get_all(), "MESSAGE")
+        self._reader.flush_matches()
+        for match in matches:
+            if match == "+":
+                self._reader.add_disjunction()
+            else:
+                self._reader.add_match(match)
+        self._reader.seek_head()
+        return self
+
+    def seek(self, monotonic: int | None, boot: str) -> Lookup:
+        """Go to a moment of a boot, in microseconds since it began; None: to the end of the journal."""
+        if monotonic is None:
+            self._reader.seek_tail()
+        else:
+            self._reader.seek_monotonic(monotonic, boot)
+        return self
+
+    def _entry(self) -> Entry:
+        fields = _fields(self._reader) or {}
+        received = self._reader._get_monotonic()[0]
+        _, sent = _sent(fields, self._reader._get_realtime(), received)
+        return Entry(fields, received, received if sent is None else sent)
+
+    def forward(self, limit: int | None = None) -> Iterator[Entry]:
+        """Yield entries in order; what comes later is yielded by a later call."""
+        self._reader.process()
+        while (limit is None or limit > 0) and self._reader._next():
+            limit = None if limit is None else limit - 1
+            yield self._entry()
+
+    def backward(self, limit: int) -> Iterator[Entry]:
+        """Yield entries, the newest first."""
+        while limit > 0 and self._reader._previous():
+            limit -= 1
+            yield self._entry()

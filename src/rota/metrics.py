@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 
 from rota import __version__
 from rota.events import OVER
-from rota.lifetime import BEYOND, BOUNDS, bucket
+from rota.lifetime import BEYOND, HISTOGRAMS
 
 RESULTS = tuple(sorted(OVER))
 """Values of the label `result`."""
@@ -114,21 +114,25 @@ def _runs(reading: Reading) -> Iterator[_Point]:
             yield (agent["agent"], result), (agent["results"].get(result, 0),)
 
 
-def _durations(reading: Reading) -> Iterator[_Point]:
-    for agent in reading.agents:
-        counts = {int(bound): count for bound, count in agent["durations"].items()}
-        sample = agent.get("sample")
-        buckets: list[tuple[Any, ...]] = list(
-            zip(_LE, accumulate(counts.get(bound, 0) for bound in (*BOUNDS, BEYOND)), strict=True)
-        )
-        if sample is not None:
-            took, ended = sample["took"] / _SECOND, sample["ended"] / _SECOND
-            index = (*BOUNDS, BEYOND).index(bucket(sample["took"]))
-            buckets[index] += (Exemplar({"run": sample["run"]}, took, ended),)
-        yield (agent["agent"],), (buckets, agent.get("took_usec", 0) / _SECOND)
+def _histogram(field: str) -> Callable[[Reading], Iterator[_Point]]:
+    """Return what makes a histogram of each agent's buckets; of durations with the last run as exemplar."""
+    bounds = (*HISTOGRAMS[field].bounds, BEYOND)
+    names = (*(str(bound / _SECOND) for bound in bounds[:-1]), "+Inf")
+
+    def points(reading: Reading) -> Iterator[_Point]:
+        for agent in reading.agents:
+            counts = {int(bound): count for bound, count in agent[field].items()}
+            cumulated = accumulate(counts.get(bound, 0) for bound in bounds)
+            buckets: list[tuple[Any, ...]] = list(zip(names, cumulated, strict=True))
+            if field == "durations" and (sample := agent["sample"]) is not None:
+                took, ended = sample["took"] / _SECOND, sample["ended"] / _SECOND
+                index = bounds.index(HISTOGRAMS[field].bucket(sample["took"]))
+                buckets[index] += (Exemplar({"run": sample["run"]}, took, ended),)
+            yield (agent["agent"],), (buckets, agent.get(HISTOGRAMS[field].total, 0) / _SECOND)
+
+    return points
 
 
-_LE = (*(str(bound / _SECOND) for bound in BOUNDS), "+Inf")
 _AGENT = ("agent",)
 
 FAMILIES = (
@@ -184,13 +188,26 @@ FAMILIES = (
         _AGENT,
         _of_agents("last_success", _SECOND),
     ),
-    Family("rota_runs_total", "counter", "Runs that are over, by result.", ("agent", "result"), _runs),
+    Family(
+        "rota_runs_total",
+        "counter",
+        "Runs that are over, by result; of result missed, slots that no run came of.",
+        ("agent", "result"),
+        _runs,
+    ),
     Family(
         "rota_run_duration_seconds",
         "histogram",
         "How long runs took, of those that were started.",
         _AGENT,
-        _durations,
+        _histogram("durations"),
+    ),
+    Family(
+        "rota_run_lateness_seconds",
+        "histogram",
+        "By how much runs of a calendar's slot began later than that and its jitter.",
+        _AGENT,
+        _histogram("lateness"),
     ),
     Family(
         "rota_run_cpu_seconds_total",

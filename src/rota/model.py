@@ -338,6 +338,12 @@ class Agent(Record):
     working_directory: AbsolutePath | None = _key(
         None, "Where the program starts; its state directory by default.", "/srv/repo"
     )
+    result_file: StrictBool = _key(
+        False,
+        "true: the run may leave its result, a JSON object, in the file $ROTA_RESULT_FILE; takes one more "
+        "process per run.",
+        True,
+    )
     sandbox: Sandbox = _key(Sandbox(), "What the strict sandbox is opened for.")
     resources: Resources = _key(Resources(), "Limits of one run.")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from rota.errors import Exit
 
@@ -53,6 +54,7 @@ def timer_of(agent: str) -> str:
     return f"{PREFIX}{agent}.timer"
 
 
+@lru_cache(1024)
 def agent_of(unit: str) -> str | None:
     """Return the agent a service or timer unit belongs to, None for other units."""
     found = _UNIT.fullmatch(unit)

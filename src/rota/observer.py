@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from pathlib import Path
 from typing import Any
 
 from rota.definitions import Definition
 from rota.errors import RotaError
 from rota.events import Run
+from rota.journal import boot_id
 from rota.names import agent_of, service_of, timer_of
 from rota.quantity import USEC
 from rota.query import Query
@@ -37,12 +37,9 @@ _MEASURES: Mapping[str, tuple[str, int]] = {
     "MemoryPeak": ("memory_peak", 1),
     "IOReadBytes": ("io_read", 1),
     "IOWriteBytes": ("io_write", 1),
+    "IPIngressBytes": ("net_in", 1),
+    "IPEgressBytes": ("net_out", 1),
 }
-
-
-def boot_id() -> str:
-    """Return the id of this boot, 32 hex digits, as the journal has it."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
 
 
 def trigger_of(
@@ -268,7 +265,7 @@ class Observer:
 
     async def _measure(self, unit: str, run: str) -> dict[str, Any]:
         """Return what a run used, {} if the unit is no longer that run's."""
-        names = (*_MEASURES, "ExecMainCode", "ExecMainStatus", "Result")
+        names = (*_MEASURES, "ExecMainPID", "ExecMainCode", "ExecMainStatus", "Result")
         values = await asyncio.gather(
             *(self._systemd.unit_property(unit, name, "Service", default=None) for name in names)
         )
@@ -279,6 +276,8 @@ class Observer:
         for name, (key, divisor) in _MEASURES.items():
             if found[name] is not None and found[name] != _UNSET:
                 data[key] = found[name] // divisor
+        if found["ExecMainPID"]:
+            data["pid"] = found["ExecMainPID"]
         if (code := _CODES.get(found["ExecMainCode"] or 0)) is not None:
             data |= {"code": code, "status": found["ExecMainStatus"]}
         return data
@@ -329,7 +328,11 @@ class Observer:
         if not run.over and self._user and measured.get("result") == "success":
             self._tell_success(run.agent, run.id, measured)
         elif not run.over:
-            reason = "the machine went down" if run.boot != boot else "the journal does not say how it ended"
+            reason = (
+                "the machine went down"
+                if run.boot not in (None, boot)
+                else "the journal does not say how it ended"
+            )
             self._lose(run.agent, run.id, reason)
         if loaded and run.trigger is None:
             await self._record_trigger(unit, run.id)

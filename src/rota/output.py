@@ -21,6 +21,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "timed-out": ("timed out", "red"),
     "killed": ("killed", "red"),
     "skipped": ("skipped", "yellow"),
+    "missed": ("missed", "red"),
     "unknown": ("unknown", "magenta"),
     "running": ("running", "cyan"),
     "activated": ("starting", "cyan"),
@@ -28,6 +29,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
 _MARKS: Mapping[str, tuple[str, str]] = {
     "succeeded": ("+", "green"),
     "skipped": ("o", "yellow"),
+    "missed": ("_", "red"),
     "unknown": ("?", "magenta"),
 }
 _NARROW = 8
@@ -73,7 +75,7 @@ def date(at: int) -> str:
 
 def took(run: Mapping[str, Any]) -> str:
     """Return how long a run took, "" if that is not known."""
-    if run["state"] == "skipped":
+    if run["state"] in ("skipped", "missed"):
         return ""
     if "took" in run:
         return seconds(run["took"])
@@ -104,7 +106,8 @@ def why(run: Mapping[str, Any]) -> str:
         name = run.get("status_name")
         own = name and run["status"] >= 200
         return f"exit {run['status']}" + (f" {name}" if own else "")
-    return str(reason or "")
+    more = f", {run['slots']} slots" if run.get("slots", 1) > 1 else ""
+    return f"{reason or ''}{more}"
 
 
 def word(state: str) -> Cell:
@@ -122,11 +125,30 @@ def trigger(run: Mapping[str, Any]) -> str:
     return str(run.get("requested_by") or run.get("trigger") or "-")
 
 
+def late(run: Mapping[str, Any]) -> str:
+    """Return how late a run of a slot began, jitter aside; "" if it had no slot."""
+    return seconds(run["late"]) if "late" in run and run["state"] not in ("skipped", "missed") else ""
+
+
+def slot(run: Mapping[str, Any]) -> str:
+    """Return the slot that a run served, or those that were missed."""
+    if "slot" not in run:
+        return ""
+    if run["state"] == "missed" and run["slots"] > 1:
+        return f"{run['slots']} from {date(run['slot'])} to {date(run['slot_until'])}"
+    return date(run["slot"]) + (f", {late(run)} late" if late(run) else "")
+
+
 def usage(run: Mapping[str, Any]) -> tuple[str, str]:
     """Return processor time and peak memory, "-" where not known."""
     cpu = seconds(run["cpu_usec"]) if "cpu_usec" in run else "-"
     memory = format_size(run["memory_peak"]) if "memory_peak" in run else "-"
     return cpu, memory
+
+
+def opened(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run for --json: its result not as text, as which it comes over D-Bus."""
+    return {**run, "result": json.loads(run["result"])} if "result" in run else dict(run)
 
 
 def emit_json(value: object) -> None:
@@ -138,10 +160,13 @@ def emit_json(value: object) -> None:
 def line(text: str = "", style: str = "", stream: TextIO | None = None) -> None:
     """Write a line, coloured if the stream wants it."""
     stream = stream or sys.stdout
+    stream.write(f"{painted(text, style) if colour(stream) else text}\n")
+
+
+def painted(text: str, style: str) -> str:
+    """Return a text with the codes of its colour, "" for none."""
     codes = {"red": 31, "green": 32, "yellow": 33, "magenta": 35, "cyan": 36, "bold": 1, "dim": 2}
-    if style and colour(stream):
-        text = f"\x1b[{codes[style]}m{text}\x1b[0m"
-    stream.write(f"{text}\n")
+    return f"\x1b[{codes[style]}m{text}\x1b[0m" if style else text
 
 
 def talk(text: str, style: str = "") -> None:

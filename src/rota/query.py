@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+_USUAL = {"state": "succeeded", "trigger": "timer"}
+"""What most runs have; these are in no index, which SQLite uses only where a query leaves them out, too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -36,6 +39,8 @@ class Query:
                 plus = "+" if self.since is not None and column != "agent" else ""
                 parts.append(f"{plus}{column} IN ({', '.join('?' * len(wanted))})")
                 values += wanted
+                if (usual := _USUAL.get(column)) is not None and usual not in wanted:
+                    parts.append(f"{column} <> '{usual}'")
         for operator, moment in ((">=", self.since), ("<", self.until)):
             if moment is not None:
                 parts.append(f"started {operator} ?")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -102,13 +103,13 @@ def _interim_target(user: bool) -> Path:
     return runtime.with_name(f"{runtime.name}.control") / names.TARGET
 
 
-def _override(change: Change, user: bool) -> None:
-    """Take past boots away from timers that are to be started; what was taken before is given back."""
+def _override(change: Change, running: int, user: bool) -> None:
+    """Let timers that are to be started count from now, not from boot; what was so before is given back."""
     runtime = _runtime_units(user)
     for timer in (*change.gone, *sorted(change.afresh)):
         shutil.rmtree(runtime / f"{timer}.d", ignore_errors=True)
     for timer in sorted(change.afresh):
-        if text := timers.boot_override(change.wanted[timer]):
+        if text := timers.runtime_override(change.wanted[timer], running):
             folder = runtime / f"{timer}.d"
             folder.mkdir(parents=True, exist_ok=True)
             (folder / _DROP_IN).write_text(text, encoding="utf-8")
@@ -179,7 +180,8 @@ async def arm(systemd: Systemd, change: Change, *, user: bool) -> None:
     A boot that is past does not start their agents, nor does what they left on disk.
     """
     _interim_target(user).unlink(missing_ok=True)  # of a `release` that was killed
-    _override(change, user)
+    running = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000 - await systemd.started()
+    _override(change, running, user)
     await systemd.reload()
     for timer in sorted(change.afresh - change.at_next_boot):
         if timers.is_persistent(change.wanted[timer]):

@@ -58,7 +58,11 @@ class Recorder:
         self._current = False
         self._eager_until = 0.0
         self.store = self._open()
-        self._reader = journal.Reader(self.store.cursor(), user=user)
+        cursor = self.store.cursor()
+        if cursor is not None and not journal.is_cursor(cursor):
+            self._rebuild(DamagedError(f"its cursor is {cursor!r}"))
+        else:
+            self._reader = journal.Reader(cursor, user=user)
         if not self._reader.readable():
             raise RotaError(
                 "the journal cannot be read",
@@ -73,6 +77,11 @@ class Recorder:
         elif store.cursor() is None:
             log.info("no store yet: reading what the journal still holds")
         return store
+
+    @property
+    def current(self) -> bool:
+        """Whether all that the journal held when last read is recorded."""
+        return self._current and not self._full
 
     def wake(self) -> None:
         """There may be something new."""

@@ -172,13 +172,23 @@ def _sandbox(raw: Raw) -> Iterator[Breach]:
             yield Breach(f"sandbox.devices[{index}]", "must be below /dev", path)
 
 
+_RESULT_NEEDS = ("ExecStopPost", "RuntimeDirectory", "RuntimeDirectoryPreserve", "StandardOutput")
+
+
+def _result_file(raw: Raw) -> Iterator[Breach]:
+    if raw.get("result_file") is True:
+        for key in _table(_table(raw.get("sandbox")).get("unit")):
+            if key in _RESULT_NEEDS:
+                yield Breach(f"sandbox.unit.{key}", "not together with result_file, which needs it")
+
+
 def _environment(raw: Raw) -> Iterator[Breach]:
     for name in _table(raw.get("environment")):
         if isinstance(name, str) and name.startswith("ROTA_"):
             yield Breach(f"environment.{name}", "ROTA_ variables are set by rota")
 
 
-_RULES = (_what_runs, _schedules, _durations, _sandbox, _environment)
+_RULES = (_what_runs, _schedules, _durations, _sandbox, _result_file, _environment)
 
 
 def breaches(raw: Raw) -> Iterator[Breach]:

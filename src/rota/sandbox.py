@@ -82,7 +82,7 @@ def _paths(sandbox: Sandbox) -> Keys:
     return keys
 
 
-def _network(sandbox: Sandbox) -> Keys:
+def _network(sandbox: Sandbox, *, user: bool) -> Keys:
     if sandbox.network is False:
         return {}
     # getaddrinfo() and interface listings need netlink.
@@ -90,6 +90,8 @@ def _network(sandbox: Sandbox) -> Keys:
         "PrivateNetwork": ("no",),
         "RestrictAddressFamilies": ("AF_UNIX AF_INET AF_INET6 AF_NETLINK",),
     }
+    if not user:
+        keys["IPAccounting"] = ("yes",)
     keys["IPAddressDeny"] = () if sandbox.network is True else ("any",)
     if isinstance(sandbox.network, tuple):
         keys["IPAddressAllow"] = sandbox.network
@@ -128,7 +130,7 @@ def service_keys(sandbox: Sandbox, *, user: bool = False) -> Keys:
         keys["ProtectHome"] = ("read-only",)
     else:
         keys |= _SYSTEM_MANAGER
-    keys |= _network(sandbox) | _identity(sandbox)
+    keys |= _network(sandbox, user=user) | _identity(sandbox)
     keys |= {"ReadWritePaths": tuple(map(quote, sandbox.writable))} if user else _paths(sandbox)
     keys |= {name: _unit_value(value) for name, value in sandbox.unit.items()}
     return {name: values for name, values in sorted(keys.items()) if values}

@@ -42,8 +42,9 @@ def boot_delay(schedule: Schedule) -> str | None:
 def _trigger_lines(schedule: Schedule, user: bool) -> list[tuple[str, str]]:
     lines = [("OnCalendar", event) for event in calendar_events(schedule)]
     if schedule.every is not None:
-        # Not OnBootSec=: a timer started later than that after boot would elapse at once.
-        lines.append(("OnActiveSec", schedule.after_boot or schedule.every))
+        # Not OnActiveSec=: whenever systemd is reloaded, that counts anew (systemd#31914). A timer started
+        # later than this after boot gets another time from `timers.runtime_override`.
+        lines.append(("OnStartupSec", schedule.after_boot or schedule.every))
         lines.append(("OnUnitActiveSec", schedule.every))
     if (delay := boot_delay(schedule)) is not None:
         lines.append(("OnStartupSec" if user else "OnBootSec", delay))

@@ -5,20 +5,32 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from rota import lifetime
 from rota.errors import Exit, RotaError
 from rota.events import Event, Run, fold
 from rota.lifetime import Lifetime
+from rota.marks import Mark, advance
 from rota.query import EVERYTHING, Query
 from rota.schema import COLUMNS, MIGRATIONS, SCHEMA, VERSION
 from rota.totals import Counted, Totals, changes, from_json
 
+T = TypeVar("T")
+
+_CHECKPOINT = 4000
+"""Pages of 4 KiB in the write-ahead log before they go into the database, with two calls of fsync(2)."""
+LASTING = frozenset(("failed", "deactivated", "skipped", "not-started", "stopped", "lost", "missed"))
+"""Events that tell how a run ended: on the disk before anybody hears of them.
+
+journald writes to the disk every five minutes (SyncIntervalSec=, journald.conf(5)), so after a power cut the
+store may be all that knows of a run. Other events go to the disk with these, or when the kernel sees fit.
+"""
 _CHECKED_WHOLE = 64 * 1024 * 1024
 _LIST = ", ".join(COLUMNS)
 # An update keeps the rowid: runs are in the order of the journal, whatever the clock did.
@@ -27,7 +39,21 @@ _SAVE = (
     f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in COLUMNS[1:])}"
 )
 _SELECT = f"SELECT {_LIST} FROM runs"
-_PRUNED_AT_ONCE = 500
+_ADVANCE = """
+INSERT INTO marks (agent, upto, digest, row) VALUES (?, ?, ?, ?) ON CONFLICT (agent) DO UPDATE
+SET upto = excluded.upto, row = excluded.row, digest = excluded.digest,
+    lines = iif(digest = excluded.digest, lines, NULL)
+WHERE excluded.upto >= upto
+"""
+_PRUNED_AT_ONCE = _ASKED_AT_ONCE = 500
+_LAST = """
+SELECT coalesce(
+    (SELECT rowid FROM runs WHERE agent = ?1 AND state != 'missed' ORDER BY rowid DESC LIMIT 1),
+    (SELECT max(rowid) FROM runs WHERE agent = ?1)
+)
+"""
+_TEXT_AT_ONCE = 24 * 1024 * 1024
+"""Characters of results in one answer: of 1000 runs all fit, and D-Bus takes messages of 32 MiB."""
 # Each agent once, by skipping through the index of agents (sqlite.org, "Loose index scan" by hand).
 _AGENTS = """
 WITH RECURSIVE found (agent) AS (
@@ -38,8 +64,7 @@ WITH RECURSIVE found (agent) AS (
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """An event with its place in the store.
 
     Attributes:
@@ -59,11 +84,13 @@ class Appended:
     events: list[Recorded]
 
 
-_INSERT = "INSERT INTO events (run, agent, kind, at, data, monotonic) VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT = "INSERT INTO events (seq, run, agent, kind, at, data, monotonic) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
-def _event_row(event: Event) -> tuple[Any, ...]:
-    return (event.run, event.agent, event.kind, event.at, json.dumps(dict(event.data)), event.monotonic)
+def _event_row(recorded: Recorded) -> tuple[Any, ...]:
+    seq, event = recorded
+    data = json.dumps(dict(event.data)) if event.data else "{}"
+    return (seq, event.run, event.agent, event.kind, event.at, data, event.monotonic)
 
 
 class DamagedError(Exception):
@@ -76,8 +103,18 @@ class FullError(RotaError):
 
 def _run(row: Sequence[Any]) -> Run:
     values = dict(zip(COLUMNS, row, strict=True))
-    values["archived"] = bool(values["archived"])
+    values |= {name: bool(values[name]) for name in ("archived", "output_filed")}
     return Run(**values)
+
+
+def _fitting(items: Iterable[T], size: Callable[[T], int]) -> Iterator[T]:
+    """Yield items until what they have of text is as much as an answer takes."""
+    room = _TEXT_AT_ONCE
+    for item in items:
+        yield item
+        room -= size(item)
+        if room < 0:
+            return
 
 
 @contextmanager
@@ -112,8 +149,7 @@ class Store:
         with _translated(path):
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.execute("PRAGMA journal_mode = WAL")
-            # A power cut may take the newest transactions, with their cursor: the journal has them.
-            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
             if path.stat().st_size <= _CHECKED_WHOLE:
                 verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
                 if verdict != "ok":
@@ -152,19 +188,21 @@ class Store:
         Raises:
             FullError: there is no room; the same events can be given again.
         """
-        before: dict[str, Run | None] = {}
-        changed: dict[str, Run] = {}
-        recorded: list[Recorded] = []
+        found = list(events)
+        lasting = any(event.kind in LASTING for event in found)
         with _translated(self._path):
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if lasting else 'NORMAL'}")
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                for event in events:
-                    if event.run not in changed:
-                        before[event.run] = self._get(event.run)
-                    changed[event.run] = fold(changed.get(event.run, before[event.run]), event)
-                    row = self._db.execute(_INSERT, _event_row(event))
-                    recorded.append(Recorded(row.lastrowid or 0, event))
-                self._db.executemany(_SAVE, map(astuple, changed.values()))
+                before = self._known({event.run for event in found})
+                changed: dict[str, Run] = {}
+                for event in found:
+                    changed[event.run] = fold(changed.get(event.run) or before.get(event.run), event)
+                recorded = list(map(Recorded, count(self._last_seq() + 1), found))
+                self._db.executemany(_INSERT, map(_event_row, recorded))
+                marks = [advance(event) for event in found if event.kind in ("served", "missed")]
+                self._db.executemany(_ADVANCE, marks)
+                self._db.executemany(_SAVE, changed.values())
                 self._count(before, changed)
                 self._db.execute("INSERT OR REPLACE INTO meta VALUES ('cursor', ?)", (cursor,))
                 self._db.execute("COMMIT")
@@ -174,7 +212,21 @@ class Store:
                 raise
         return Appended(list(changed.values()), recorded)
 
-    def _count(self, before: Mapping[str, Run | None], after: Mapping[str, Run]) -> None:
+    def _known(self, runs: Collection[str]) -> dict[str, Run]:
+        """Return the runs of these ids that there are."""
+        names = list(runs)
+        known: dict[str, Run] = {}
+        for start in range(0, len(names), _ASKED_AT_ONCE):
+            some = names[start : start + _ASKED_AT_ONCE]
+            query = f"{_SELECT} WHERE id IN ({', '.join('?' * len(some))})"
+            known |= {row[0]: _run(row) for row in self._db.execute(query, some)}
+        return known
+
+    def _last_seq(self) -> int:
+        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+        return int(row[0]) if row else 0
+
+    def _count(self, before: Mapping[str, Run], after: Mapping[str, Run]) -> None:
         """Add runs that are filed now to the totals of their days; what one was counted as before, is not.
 
         And to the lifetimes of their agents, where nothing is taken back.
@@ -209,11 +261,11 @@ class Store:
             return [_run(row) for row in self._db.execute(query, (prefix, f"{prefix}g", limit))]
 
     def runs(self, query: Query = EVERYTHING, limit: int = 50) -> list[Run]:
-        """Return the newest of the runs that are wanted, newest first."""
+        """Return the newest of the runs that are wanted, newest first; of more than 1000 maybe not all."""
         where, values = query.where()
         with _translated(self._path):
             rows = self._db.execute(f"{_SELECT} {where} ORDER BY {query.order()} LIMIT ?", [*values, limit])
-            return [_run(row) for row in rows]
+            return list(_fitting(map(_run, rows), lambda run: len(run.result or "")))
 
     def count(self, query: Query) -> dict[str, Totals]:
         """Return what the runs of each agent that are wanted come to, counted one by one."""
@@ -225,27 +277,67 @@ class Store:
                 found.setdefault(row[0], Totals()).add(Counted(*row[1:]))
         return found
 
+    def mark(self, agent: str) -> Mark | None:
+        """Return up to where an agent's slots are accounted for, None if they are not."""
+        query = f"SELECT {', '.join(Mark._fields)} FROM marks WHERE agent = ?"
+        with _translated(self._path):
+            row = self._db.execute(query, (agent,)).fetchone()
+        return Mark(*row) if row else None
+
+    def marked(self) -> list[str]:
+        """Return the agents whose slots are accounted for."""
+        with _translated(self._path):
+            return [row[0] for row in self._db.execute("SELECT agent FROM marks")]
+
+    def set_mark(self, agent: str, mark: Mark | None) -> None:
+        """Account for an agent's slots from here on; None: no longer.
+
+        Raises:
+            FullError: there is no room.
+        """
+        with _translated(self._path):
+            if mark is None:
+                self._db.execute("DELETE FROM marks WHERE agent = ?", (agent,))
+            else:
+                self._db.execute("INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?)", (agent, *mark))
+
+    def of_slot(self, agent: str, slot: int) -> Run | None:
+        """Return the run that served a slot, or the row of missed slots that it is one of."""
+        query = f"{_SELECT} WHERE agent = ? AND slot <= ? AND coalesce(slot_until, slot) >= ? LIMIT 1"
+        with _translated(self._path):
+            row = self._db.execute(query, (agent, slot, slot)).fetchone()
+        return _run(row) if row else None
+
+    def since(self, agent: str, at: int) -> list[Run]:
+        """Return an agent's runs that began at a moment or later, and the one before, as recorded."""
+        query = f"{_SELECT} WHERE agent = ? AND state != 'missed' ORDER BY rowid DESC"
+        found: list[Run] = []
+        with _translated(self._path):
+            for row in self._db.execute(query, (agent,)):
+                found.append(_run(row))
+                if found[-1].over and (found[-1].started or 0) < at:
+                    break
+        return found[::-1]
+
     def events(self, since: int, limit: int, agent: str | None = None) -> list[Recorded]:
-        """Return events after number `since`, oldest first."""
+        """Return events after number `since`, oldest first; of more than 500 maybe not all."""
         where, values = ("AND agent = ?", [agent]) if agent else ("", [])
         query = (
             "SELECT seq, kind, agent, run, at, data, monotonic FROM events "
             f"WHERE seq > ? {where} ORDER BY seq LIMIT ?"
         )
         with _translated(self._path):
+            rows = self._db.execute(query, [since, *values, limit])
             return [
                 Recorded(seq, Event(kind, name, run, at, json.loads(data), monotonic))
-                for seq, kind, name, run, at, data, monotonic in self._db.execute(
-                    query, [since, *values, limit]
-                )
+                for seq, kind, name, run, at, data, monotonic in _fitting(rows, lambda row: len(row[5]))
             ]
 
     def bounds(self) -> tuple[int, int]:
         """Return the number of the event from which on none is missing, and of the last; (1, 0) for none."""
         with _translated(self._path):
             first = self._meta("first")
-            row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
-        return int(first or 1), int(row[0]) if row else 0
+            return int(first or 1), self._last_seq()
 
     def seq_before(self, at: int) -> int:
         """Return the number of the last event that was before a moment, where the clock only went forward."""
@@ -277,7 +369,8 @@ class Store:
     def prune(self, before: int, keep: int, critical: Collection[str] = ()) -> int:
         """Forget some old runs, and the events of that time; call it again while it returns any.
 
-        The last run of each agent stays, and all of agents that are critical.
+        The last run of each agent stays, and all of agents that are critical. A row of missed slots is no
+        run.
 
         Args:
             before: forget what ended, or happened, before this (microseconds since 1970).
@@ -305,11 +398,11 @@ class Store:
         for agent in [row[0] for row in self._db.execute(_AGENTS)]:
             if agent in critical or done >= _PRUNED_AT_ONCE:
                 continue
-            last = self._db.execute(newest, (agent, 0)).fetchone()[0]
+            (last,) = self._db.execute(_LAST, (agent,)).fetchone()
             surplus = self._db.execute(newest, (agent, keep)).fetchone()
             oldest = self._db.execute(
                 "SELECT rowid, archived, coalesce(ended, started) FROM runs "
-                "WHERE agent = ? AND rowid < ? ORDER BY rowid LIMIT ?",
+                "WHERE agent = ? AND rowid != ? ORDER BY rowid LIMIT ?",
                 (agent, last, _PRUNED_AT_ONCE - done),
             )
             gone = [
@@ -338,6 +431,12 @@ class Store:
         """Forget the totals of days before this one (days since 1970, UTC)."""
         with _translated(self._path):
             self._db.execute("DELETE FROM totals WHERE day < ?", (before_day,))
+
+    def unfiled(self, since: int, limit: int) -> list[Run]:
+        """Return runs that ended after `since` and are archived, but without what they said; oldest first."""
+        query = f"{_SELECT} WHERE archived AND NOT output_filed AND ended >= ? ORDER BY rowid LIMIT ?"
+        with _translated(self._path):
+            return [_run(row) for row in self._db.execute(query, (since, limit))]
 
     def unarchived(self, since: int) -> list[Run]:
         """Return runs that are under way, and those that ended after `since` with resources not filed."""

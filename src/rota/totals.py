@@ -31,6 +31,8 @@ class Counted(NamedTuple):
     took: int | None
     cpu_usec: int | None
     memory_peak: int | None
+    late: int | None = None
+    slots: int | None = None
 
     @property
     def duration(self) -> int | None:
@@ -47,17 +49,28 @@ def _bucket(usec: int) -> int:
     return round(math.log2(max(usec, 1)) * _PER_OCTAVE)
 
 
+def _percentile(buckets: Counter[int], share: float) -> int | None:
+    wanted = math.ceil(buckets.total() * share)
+    seen = 0
+    for bucket, count in sorted(buckets.items()):
+        seen += count
+        if seen >= wanted:
+            return round(2 ** (bucket / _PER_OCTAVE))
+    return None
+
+
 @dataclass(slots=True)
 class Totals:
     """What a number of runs comes to.
 
     Attributes:
-        states: how many runs ended in each state.
+        states: how many runs ended in each state; of `missed`, how many slots.
         took: durations in microseconds: how many are in each bucket.
         took_usec: sum of them.
         cpu_usec: processor time of all, in microseconds.
         memory_peak: most memory that one had, in bytes; 0 where it is not known.
         last_success: when the last one that succeeded ended, microseconds since 1970; 0 if none did.
+        late: how late runs of a slot began, in microseconds: how many are in each bucket.
     """
 
     states: Counter[str] = field(default_factory=Counter)
@@ -66,10 +79,14 @@ class Totals:
     cpu_usec: int = 0
     memory_peak: int = 0
     last_success: int = 0
+    late: Counter[int] = field(default_factory=Counter)
 
     def add(self, run: Counted, times: int = 1) -> None:
         """Count a run that is over and filed; with times -1, take back what it was counted as."""
-        self.states[run.state] += times
+        # Slots that were missed are counted one by one, not by rows.
+        self.states[run.state] += times * (run.slots or 1)
+        if run.late is not None and run.state not in events.NOTHING_RAN:
+            self.late[_bucket(run.late)] += times
         if run.duration is not None:
             self.took[_bucket(run.duration)] += times
             self.took_usec += run.duration * times
@@ -84,6 +101,8 @@ class Totals:
             self.states[state] += count
         for bucket, count in other.took.items():
             self.took[bucket] += count
+        for bucket, count in other.late.items():
+            self.late[bucket] += count
         self.took_usec += other.took_usec
         self.cpu_usec += other.cpu_usec
         self.memory_peak = max(self.memory_peak, other.memory_peak)
@@ -91,22 +110,21 @@ class Totals:
 
     @property
     def runs(self) -> int:
-        """Runs that were started: without those that were skipped."""
-        return self.states.total() - self.states["skipped"]
+        """Runs that were started: without those that were skipped, and slots that were missed."""
+        return self.states.total() - sum(self.states[state] for state in events.NOTHING_RAN)
 
     def percentile(self, share: float) -> int | None:
         """Return the duration that this share of runs did not exceed, in microseconds; None without runs."""
-        wanted = math.ceil(self.took.total() * share)
-        seen = 0
-        for bucket, count in sorted(self.took.items()):
-            seen += count
-            if seen >= wanted:
-                return round(2 ** (bucket / _PER_OCTAVE))
-        return None
+        return _percentile(self.took, share)
+
+    def lateness(self, share: float) -> int | None:
+        """Return how late this share of runs was at most, in microseconds; None without runs of a slot."""
+        return _percentile(self.late, share)
 
     def to_json(self) -> str:
         """Return them as the store keeps them."""
         table: dict[str, Any] = {"states": self.states, "took": self.took}
+        table |= {"late": self.late} if self.late else {}
         table |= {name: getattr(self, name) for name in _SUMS if getattr(self, name)}
         return json.dumps(table, separators=(",", ":"))
 
@@ -119,7 +137,8 @@ def from_json(text: str) -> Totals:
     table: Mapping[str, Any] = json.loads(text)
     took = Counter({int(bucket): count for bucket, count in table["took"].items()})
     sums = {name: table[name] for name in _SUMS if name in table}
-    return Totals(states=Counter(table["states"]), took=took, **sums)
+    late = Counter({int(bucket): count for bucket, count in table.get("late", {}).items()})
+    return Totals(states=Counter(table["states"]), took=took, late=late, **sums)
 
 
 def day_of(run: Run) -> int:
@@ -127,16 +146,16 @@ def day_of(run: Run) -> int:
     return (run.ended or run.started or 0) // DAY
 
 
-def changes(before: Mapping[str, Run | None], after: Mapping[str, Run]) -> dict[tuple[str, int], Totals]:
+def changes(before: Mapping[str, Run], after: Mapping[str, Run]) -> dict[tuple[str, int], Totals]:
     """Return what has to be added to the totals of agents and days when runs change.
 
     Args:
-        before: the runs as they were, by id; None for a new one.
+        before: the runs as they were, by id; new ones are not in it.
         after: as they are.
     """
     found: dict[tuple[str, int], Totals] = {}
     for name, run in after.items():
-        for state, times in ((before[name], -1), (run, 1)):
+        for state, times in ((before.get(name), -1), (run, 1)):
             if state is not None and state.filed:
                 found.setdefault((state.agent, day_of(state)), Totals()).add(counted(state), times)
     return found

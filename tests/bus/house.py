@@ -95,6 +95,10 @@ class House:
         self.callers.append(caller)
         self._note("resume", name)
 
+    async def why(self, name: str, at: int | None) -> dict[str, Any]:
+        self._note("why", name, at)
+        return {"text": "It has not run yet.", "agent": name, "row": {"id": RUN.id}, "slot": False}
+
     def list_runs(self, wanted: Mapping[str, Any], limit: int) -> list[Run]:
         self._note("list_runs", dict(wanted), limit)
         return [RUN] * min(limit, 3)

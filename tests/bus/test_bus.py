@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import xml.etree.ElementTree as ET
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,6 +35,7 @@ CALLS: dict[tuple[str, str], tuple[list[Any], tuple[Any, ...]]] = {
     (MANAGER_INTERFACE, "StopAgent"): (["disk-report"], ("stop", "disk-report")),
     (MANAGER_INTERFACE, "PauseAgent"): (["disk-report", "wäsche"], ("pause", "disk-report", "wäsche")),
     (MANAGER_INTERFACE, "ResumeAgent"): (["disk-report"], ("resume", "disk-report")),
+    (MANAGER_INTERFACE, "Why"): (["disk-report", 0], ("why", "disk-report", None)),
     (MANAGER_INTERFACE, "ListRuns"): ([{}, 2], ("list_runs", {}, 2)),
     (MANAGER_INTERFACE, "Stats"): ([{"tag": Variant("as", ["x"])}], ("stats", {"tag": ["x"]})),
     (MANAGER_INTERFACE, "Metrics"): ([], ("metrics",)),
@@ -47,6 +47,7 @@ CALLS: dict[tuple[str, str], tuple[list[Any], tuple[Any, ...]]] = {
     (AGENT_INTERFACE, "Stop"): ([], ("stop", "disk-report")),
     (AGENT_INTERFACE, "Pause"): (["wäsche"], ("pause", "disk-report", "wäsche")),
     (AGENT_INTERFACE, "Resume"): ([], ("resume", "disk-report")),
+    (AGENT_INTERFACE, "Why"): ([5], ("why", "disk-report", 5)),
     (AGENT_INTERFACE, "ListRuns"): (
         [{"since": Variant("x", 5), "agent": Variant("as", ["a"])}, 2],
         ("list_runs", {"since": 5, "agent": ["disk-report"]}, 2),
@@ -340,7 +341,7 @@ def test_text_that_a_message_cannot_hold_is_mended(private_bus: str, value: str)
         met.house.extra = {"odd": value}
         reply = await met.ask("GetAgent", "s", "a")
         assert reply.body[0]["odd"].value in ("a\N{REPLACEMENT CHARACTER}b", "a?b")
-        met.exported.run_changed(replace(RUN, reason=value))
+        met.exported.run_changed(RUN._replace(reason=value))
         assert (await met.ask("ListAgents")).message_type is MessageType.METHOD_RETURN
 
     run(private_bus, work)

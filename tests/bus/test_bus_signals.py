@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from dataclasses import replace
 
 from dbus_next.aio.message_bus import MessageBus
 from dbus_next.constants import MessageType
@@ -66,7 +65,7 @@ def test_signals(private_bus: str) -> None:
 
 
 def test_events_are_told_in_order_and_few_at_a_time(private_bus: str) -> None:
-    recorded = [replace(RECORDED, seq=number) for number in range(1, 251)]
+    recorded = [RECORDED._replace(seq=number) for number in range(1, 251)]
 
     async def work(met: Meeting) -> None:
         got = await subscribe(met.caller)

@@ -152,4 +152,8 @@ def read_command(value: str) -> list[str]:
 def read_environment(service: Unit) -> dict[str, str]:
     """Return the environment that the Environment= lines of a service make."""
     lines = service["Service"].get("Environment", [])
-    return dict(word.split("=", 1) for line in lines for word in read_words(line.replace("%S", "/var/lib")))
+    return dict(
+        word.split("=", 1)
+        for line in lines
+        for word in read_words(line.replace("%S", "/var/lib").replace("%t", "/run"))
+    )

@@ -75,6 +75,14 @@ class House:
         self.machine.wait_for(enough, timeout, f"{count} filed runs of {agent}")
         return self.runs(agent)
 
+    def said(self, agent: str, count: int = 1) -> list[dict[str, Any]]:
+        """Wait until what so many runs said is filed, too; return all of them, oldest first."""
+        self.settled(agent, count)
+        self.machine.wait_for(
+            lambda: all(run["output_filed"] for run in self.runs(agent)), 10, f"what {agent} said to be filed"
+        )
+        return self.runs(agent)
+
     def once(self, name: str, text: str, how: str = "") -> Mapping[str, Any]:
         """Declare an agent, start it through systemd, and return its one run when it is filed."""
         self.declare(name, text)

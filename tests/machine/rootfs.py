@@ -30,6 +30,8 @@ PACKAGES = (
     "procps",
     "iproute2",
     "tzdata",
+    # to make journals with (tests/bench)
+    "systemd-journal-remote",
     # to read the NixOS module with (tests/nix)
     "nix-bin",
     # to ask for metrics with

@@ -12,7 +12,7 @@ import pytest
 
 from tests.machine.house import House
 
-KINDS = ["activated", "running", "deactivated", "triggered", "archived"]
+KINDS = ["activated", "running", "deactivated", "triggered", "archived", "output"]
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def told(house: House) -> Iterator[list[str]]:
     runs = []
     for name in ("told-a", "told-b", "told-c"):
         house.rota(f"run --wait {name}", code=3 if name == "told-b" else 0)
-        runs.append(house.settled(name)[-1]["id"])
+        runs.append(house.said(name)[-1]["id"])
     yield runs
 
 

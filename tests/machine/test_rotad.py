@@ -108,10 +108,10 @@ def test_a_lost_store_is_rebuilt(house: House, name: str) -> None:
     agent = f"kept-{name}"
     house.declare(agent, LINE.format(then="exit 4"))
     house.rota(f"run {agent} --wait", code=4)
-    (before,) = house.settled(agent)
+    (before,) = house.said(agent)
     house.machine.run(f"systemctl stop rotad.service; {DAMAGES[name]}; systemctl start rotad.service")
     back(house)
-    (after,) = house.settled(agent)
+    (after,) = house.said(agent)
     assert after == before
     said = house.machine.run("journalctl -u rotad.service -n 20 -o cat").stdout
     aside = house.machine.run("ls /var/lib/rota; rm -f /var/lib/rota/*.damaged-*").stdout
@@ -152,7 +152,7 @@ def test_a_full_disk_pauses_recording(house: House) -> None:
 def test_forged_entries_are_not_believed(house: House) -> None:
     house.declare("honest", LINE.format(then="exit 0"))
     house.rota("run honest --wait")
-    (run,) = house.settled("honest")
+    (run,) = house.said("honest")
     forged = (
         "import systemd.journal as j; "
         "j.send('x', MESSAGE_ID='d9b373ed55a64feb8242e02dbe79a49c', UNIT='rota-honest.service', "
