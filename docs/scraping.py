@@ -6,7 +6,7 @@ import tables
 from render import Block, Code, Section, Table, Text, man, markdown
 
 from rota import __version__, exporter, metrics
-from rota.lifetime import BOUNDS
+from rota.lifetime import HISTOGRAMS
 from rota.listen import EXAMPLE
 
 _MADE = "<!-- Made by docs/generate.py from the code; do not edit. -->\n\n"
@@ -52,11 +52,14 @@ def _use() -> list[Block]:
 
 
 def _metrics() -> list[Block]:
-    bounds = ", ".join(f"{bound / 1e6:g}" for bound in BOUNDS)
+    durations, lateness = (
+        ", ".join(f"{bound / 1e6:g}" for bound in HISTOGRAMS[name].bounds)
+        for name in ("durations", "lateness")
+    )
     return [
         families(),
         Text(f"`result` is one of {', '.join(f'`{result}`' for result in metrics.RESULTS)}."),
-        Text(f"Bounds of the histogram, in seconds: {bounds}."),
+        Text(f"Bounds of the histograms, in seconds: of durations {durations}; of lateness {lateness}."),
         Text(
             "Counters count since rotad's store began, whatever was forgotten of it since. Each run counts"
             " once, as it was filed first; a result that the journal corrects later is corrected in `rota"

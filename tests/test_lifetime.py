@@ -10,15 +10,15 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rota.events import NOTHING_RAN, OVER, Event, Run
-from rota.lifetime import BEYOND, BOUNDS, Lifetime, bucket, from_json, gains
+from rota.events import NOTHING_RAN, REAL, Event, Run
+from rota.lifetime import BEYOND, HISTOGRAMS, Lifetime, from_json, gains
 from rota.store import Store
 from rota.totals import DAY
 from tests.store_kit import START, life, run_id
 
 RUNS = st.lists(
     st.builds(
-        lambda number, took, state, cpu: Run(
+        lambda number, took, state, cpu, late: Run(
             run_id(number),
             "a",
             state,
@@ -27,10 +27,12 @@ RUNS = st.lists(
             took=took,
             cpu_usec=cpu,
             archived=True,
+            late=late,
         ),
         st.integers(0, 2**64),
         st.integers(0, 10**12),
-        st.sampled_from(sorted(OVER)),
+        st.sampled_from(REAL),
+        st.none() | st.integers(0, 10**12),
         st.none() | st.integers(0, 10**12),
     ),
     max_size=40,
@@ -56,8 +58,11 @@ def test_adding_up_in_parts_is_adding_up(one: list[Run], other: list[Run]) -> No
 def test_what_is_added_up(runs: list[Run]) -> None:
     found = of(runs)
     ran = [run for run in runs if run.state not in NOTHING_RAN]
+    lates = [run.late for run in ran if run.late is not None]
     assert found.results == Counter(run.state for run in runs)
-    assert found.durations.total() == len(ran)
+    assert found.buckets["durations"].total() == len(ran)
+    assert found.buckets["lateness"].total() == len(lates)
+    assert found.numbers.get("late_usec", 0) == sum(lates)
     assert found.numbers.get("took_usec", 0) == sum(run.took or 0 for run in ran)
     assert found.numbers.get("cpu_usec", 0) == sum(run.cpu_usec or 0 for run in runs)
     assert found.numbers.get("last_run", 0) == max((run.ended or 0 for run in ran), default=0)
@@ -66,14 +71,15 @@ def test_what_is_added_up(runs: list[Run]) -> None:
     assert (found.sample or ("",))[0] == (ran[-1].id if ran else "")
 
 
-@given(st.integers(0, 10**13))
-def test_a_bucket_holds_what_its_bound_says(usec: int) -> None:
-    bound = bucket(usec)
+@given(st.sampled_from(sorted(HISTOGRAMS)), st.integers(0, 10**13))
+def test_a_bucket_holds_what_its_bound_says(name: str, usec: int) -> None:
+    histogram = HISTOGRAMS[name]
+    bound = histogram.bucket(usec)
     assert usec <= bound
-    below = bisect_left(BOUNDS, bound) - 1
-    assert below < 0 or usec > BOUNDS[below]
-    assert bucket(BOUNDS[-1]) == BOUNDS[-1]
-    assert bucket(BOUNDS[-1] + 1) == BEYOND
+    below = bisect_left(histogram.bounds, bound) - 1
+    assert below < 0 or usec > histogram.bounds[below]
+    assert histogram.bucket(histogram.bounds[-1]) == histogram.bounds[-1]
+    assert histogram.bucket(histogram.bounds[-1] + 1) == BEYOND
 
 
 def test_a_run_is_counted_once_as_it_was_filed_first() -> None:
@@ -83,27 +89,28 @@ def test_a_run_is_counted_once_as_it_was_filed_first() -> None:
     assert gains({}, {lost.id: open_}) == {}
     assert gains({lost.id: open_}, {lost.id: open_._replace(state="failed")}) == {}
     assert gains({lost.id: open_}, {lost.id: lost})["a"].results == {"unknown": 1}
-    assert gains({lost.id: lost}, {lost.id: found}) == {}
+    gain = gains({lost.id: lost}, {lost.id: found})["a"]
+    assert (gain.results, gain.buckets["durations"].total()) == ({}, 1), "its end is known now, and counted"
+    assert gains({lost.id: found}, {lost.id: found._replace(output_filed=True)}) == {}
 
 
-def test_slots_that_were_missed_are_counted_as_their_row_goes_on() -> None:
-    row = Run(run_id(1), "a", "missed", started=START, archived=True, slots=3)
-    longer = row._replace(slots=8)
-    assert gains({}, {row.id: row})["a"].results == {"missed": 3}
-    assert gains({row.id: row}, {row.id: longer})["a"].results == {"missed": 5}
-    assert gains({row.id: longer}, {row.id: longer}) == {}
+def test_what_is_known_later_is_counted_then() -> None:
+    """Which slot a run served may be told when it is over and filed."""
+    over = Run(run_id(1), "a", "succeeded", started=START, ended=START + 7, took=7, archived=True)
+    late = over._replace(slot=START - 9, late=9)
+    before, after = gains({}, {over.id: over})["a"], gains({over.id: over}, {over.id: late})["a"]
+    assert (before.buckets["lateness"].total(), after.buckets["lateness"].total()) == (0, 1)
+    before.merge(after)
+    assert before == gains({}, {over.id: late})["a"]
 
 
-def test_how_late_runs_of_a_slot_were() -> None:
-    kept = Lifetime()
-    for run in (
-        Run(run_id(1), "a", "succeeded", late=5),
-        Run(run_id(2), "a", "failed", late=7),
-        Run(run_id(3), "a", "succeeded"),
-        Run(run_id(4), "a", "skipped", late=9),
-    ):
-        kept.add(run)
-    assert (kept.table()["served"], kept.table()["late_usec"]) == (2, 12)
+def test_slots_that_were_missed_are_counted_one_by_one() -> None:
+    row = Run(run_id(1), "a", "missed", started=START, ended=START, archived=True, slots=1)
+    grown = row._replace(ended=START + DAY, slots=30)
+    assert gains({}, {row.id: row})["a"].results == {"missed": 1}
+    found = gains({row.id: row}, {row.id: grown})["a"]
+    assert (found.results, found.numbers, found.sample) == ({"missed": 29}, {}, None)
+    assert gains({row.id: grown}, {row.id: row})["a"].results == {"missed": 0}, "never back"
 
 
 def filed(number: int, agent: str = "a", day: int = 0) -> list[Event]:
@@ -148,7 +155,8 @@ def _counters_never_fall(store: Store, steps: list[int]) -> None:
         store.append([Event(kind, "a", run_id(number % 3), START + number, data)], "c")
         now = store.lifetime("a")
         assert all(now.results[state] >= count for state, count in seen.results.items())
-        assert all(now.durations[bound] >= count for bound, count in seen.durations.items())
+        for name in HISTOGRAMS:
+            assert all(now.buckets[name][bound] >= count for bound, count in seen.buckets[name].items())
         assert all(now.numbers.get(name, 0) >= value for name, value in seen.numbers.items())
         seen = now
     store.close()

@@ -17,7 +17,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 
 from rota import __version__
 from rota.events import REAL, Run
-from rota.lifetime import BOUNDS, Lifetime
+from rota.lifetime import HISTOGRAMS, Lifetime
 from rota.metrics import FAMILIES, Reading, Scrape
 from tests.prometheus import promtool
 from tests.store_kit import START, run_id
@@ -31,7 +31,7 @@ FORMATS: dict[str, Parse] = {
 }
 
 
-def lifetime(*tooks: int, state: str = "succeeded") -> Lifetime:
+def lifetime(*tooks: int, state: str = "succeeded", late: int | None = None) -> Lifetime:
     found = Lifetime()
     for number, took in enumerate(tooks):
         found.add(
@@ -44,6 +44,7 @@ def lifetime(*tooks: int, state: str = "succeeded") -> Lifetime:
                 took=took,
                 archived=True,
                 cpu_usec=9,
+                late=late,
             )
         )
     return found
@@ -76,7 +77,7 @@ def samples(found: Reading, accept: str = PLAIN) -> dict[tuple[str, ...], float]
 PAST = lifetime(50_000, 100_000, 100_001, 3_600_000_000, 10**12)
 BUSY = reading(
     agent("a", PAST, running=True, next=START + 500_000),
-    agent("b", lifetime(2_000_000, state="failed"), paused=True),
+    agent("b", lifetime(2_000_000, state="failed", late=700_000), paused=True),
     agent("never", Lifetime(), schedule='cron "0 9 * * *"\n\\ Rom'),
     lag=1_500_000,
 )
@@ -110,12 +111,18 @@ def test_durations_are_a_histogram(accept: str) -> None:
     of_a = {
         key[2]: value for key, value in found.items() if key[:2] == ("rota_run_duration_seconds_bucket", "a")
     }
-    assert [float(bound) for bound in of_a] == [*(bound / 1e6 for bound in BOUNDS), float("inf")]
+    assert [float(bound) for bound in of_a] == [
+        *(bound / 1e6 for bound in HISTOGRAMS["durations"].bounds),
+        float("inf"),
+    ]
     assert list(of_a.values()) == sorted(of_a.values())
     assert (of_a["0.1"], of_a["0.25"], of_a["1800.0"], of_a["3600.0"], of_a["86400.0"]) == (2, 3, 3, 4, 4)
     assert of_a["+Inf"] == found["rota_run_duration_seconds_count", "a"] == 5
     assert found["rota_run_duration_seconds_sum", "a"] == pytest.approx(1_003_600.250001)
     assert found["rota_run_duration_seconds_count", "never"] == 0
+    assert found["rota_run_lateness_seconds_bucket", "b", "0.5"] == 0
+    assert found["rota_run_lateness_seconds_bucket", "b", "1.0"] == 1
+    assert found["rota_run_lateness_seconds_sum", "b"] == 0.7
 
 
 def test_the_last_run_is_the_example_of_its_bucket() -> None:
@@ -183,4 +190,5 @@ def test_labels_are_bounded() -> None:
     one, two = (
         len(samples(reading(*(agent(f"a{n}", PAST, next=1) for n in range(count))))) for count in (1, 2)
     )
-    assert two - one == 6 + len(REAL) + len(BOUNDS) + 3 + 1 + 3
+    of_histograms = sum(len(one.bounds) + 3 for one in HISTOGRAMS.values())
+    assert two - one == 6 + len(REAL) + of_histograms + 2

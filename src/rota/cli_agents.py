@@ -233,7 +233,9 @@ def _show_agent(agent: Table, found: list[dict[str, Any]], exposure: str) -> Non
             ("Next", _next(agent, present)[0]),
             (
                 "Slots",
-                ", ".join(map(output.date, agent.get("coming", []))) if agent["timer"] == "active" else "",
+                ", ".join(map(output.date, agent.get("coming", [])))
+                if agent.get("timer") == "active"
+                else "",
             ),
             ("Paused", paused),
             ("Last line", last.get("last_line", "") if last.get("state") in BAD else ""),

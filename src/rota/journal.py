@@ -309,7 +309,9 @@ class Reader:
             if not self._reader._next():
                 break
             at = int(self._reader._get_realtime())
-            if to_event(_fields(self._reader) or {}, self._reader._get_cursor, at) is not None:
+            fields = _fields(self._reader)
+            # What cannot be read is left for `read`, which says so.
+            if fields is None or to_event(fields, self._reader._get_cursor, at) is not None:
                 if self.cursor is None:
                     self._reader.seek_head()
                 else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from rota.events import Run
@@ -121,21 +121,22 @@ class Output:
 
     def __init__(self, run: str) -> None:
         self._known: set[str] = set()
-        self._lookups: list[Lookup] = []
-        self._follow([f"_SYSTEMD_INVOCATION_ID={run}"])
-
-    def _follow(self, matches: Sequence[str]) -> None:
-        self._lookups.append(Lookup().find(matches))
+        self._own = Lookup().find([f"_SYSTEMD_INVOCATION_ID={run}"])
+        self._strays: list[Lookup] = []
 
     def new(self) -> Iterator[str]:
         """Yield the lines that came since the last call."""
-        for lookup in self._lookups:
+        for entry in self._own.forward():
+            yield text(entry.fields, "MESSAGE")
+        for lookup in self._strays:
             for entry in lookup.forward():
-                yield text(entry.fields, "MESSAGE")
+                # A sender may have the id in one line and lack it in the next.
+                if not text(entry.fields, "_SYSTEMD_INVOCATION_ID"):
+                    yield text(entry.fields, "MESSAGE")
 
     def over(self, run: Run, *, user: bool) -> None:
         """Also yield lines that journald took in without the run's id; it is over."""
         for sender in strays_of(run, user=user):
             if sender not in self._known:
                 self._known.add(sender)
-                self._follow([*_written_by(run, user=user), sender])
+                self._strays.append(Lookup().find([*_written_by(run, user=user), sender]))

@@ -18,13 +18,12 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
-    SummaryMetricFamily,
 )
 from prometheus_client.registry import Collector
 
 from rota import __version__
 from rota.events import REAL
-from rota.lifetime import BEYOND, BOUNDS, bucket
+from rota.lifetime import BEYOND, HISTOGRAMS
 
 RESULTS = REAL
 """Values of the label `result`."""
@@ -58,7 +57,7 @@ class Family:
 
     Attributes:
         name: as it is exposed.
-        kind: gauge, counter, histogram, summary or info.
+        kind: gauge, counter, histogram or info.
         about: its help text.
         labels: names of its labels.
         points: its values in a reading.
@@ -84,7 +83,6 @@ _KINDS: Mapping[str, Callable[..., Any]] = {
     "counter": CounterMetricFamily,
     "histogram": HistogramMetricFamily,
     "info": InfoMetricFamily,
-    "summary": SummaryMetricFamily,
 }
 
 
@@ -121,26 +119,25 @@ def _missed(reading: Reading) -> Iterator[_Point]:
         yield (agent["agent"],), (agent["results"].get("missed", 0),)
 
 
-def _lateness(reading: Reading) -> Iterator[_Point]:
-    for agent in reading.agents:
-        yield (agent["agent"],), (agent.get("served", 0), agent.get("late_usec", 0) / _SECOND)
+def _histogram(field: str) -> Callable[[Reading], Iterator[_Point]]:
+    """Return what makes a histogram of each agent's buckets; of durations with the last run as exemplar."""
+    bounds = (*HISTOGRAMS[field].bounds, BEYOND)
+    names = (*(str(bound / _SECOND) for bound in bounds[:-1]), "+Inf")
+
+    def points(reading: Reading) -> Iterator[_Point]:
+        for agent in reading.agents:
+            counts = {int(bound): count for bound, count in agent[field].items()}
+            cumulated = accumulate(counts.get(bound, 0) for bound in bounds)
+            buckets: list[tuple[Any, ...]] = list(zip(names, cumulated, strict=True))
+            if field == "durations" and (sample := agent["sample"]) is not None:
+                took, ended = sample["took"] / _SECOND, sample["ended"] / _SECOND
+                index = bounds.index(HISTOGRAMS[field].bucket(sample["took"]))
+                buckets[index] += (Exemplar({"run": sample["run"]}, took, ended),)
+            yield (agent["agent"],), (buckets, agent.get(HISTOGRAMS[field].total, 0) / _SECOND)
+
+    return points
 
 
-def _durations(reading: Reading) -> Iterator[_Point]:
-    for agent in reading.agents:
-        counts = {int(bound): count for bound, count in agent["durations"].items()}
-        sample = agent.get("sample")
-        buckets: list[tuple[Any, ...]] = list(
-            zip(_LE, accumulate(counts.get(bound, 0) for bound in (*BOUNDS, BEYOND)), strict=True)
-        )
-        if sample is not None:
-            took, ended = sample["took"] / _SECOND, sample["ended"] / _SECOND
-            index = (*BOUNDS, BEYOND).index(bucket(sample["took"]))
-            buckets[index] += (Exemplar({"run": sample["run"]}, took, ended),)
-        yield (agent["agent"],), (buckets, agent.get("took_usec", 0) / _SECOND)
-
-
-_LE = (*(str(bound / _SECOND) for bound in BOUNDS), "+Inf")
 _AGENT = ("agent",)
 
 FAMILIES = (
@@ -202,16 +199,16 @@ FAMILIES = (
         "histogram",
         "How long runs took, of those that were started.",
         _AGENT,
-        _durations,
+        _histogram("durations"),
     ),
     Family(
         "rota_run_lateness_seconds",
-        "summary",
-        "By how much runs of a calendar slot began later than it and its jitter.",
+        "histogram",
+        "By how much runs of a calendar's slot began later than that and its jitter.",
         _AGENT,
-        _lateness,
+        _histogram("lateness"),
     ),
-    Family("rota_slots_missed_total", "counter", "Calendar slots that nothing came of.", _AGENT, _missed),
+    Family("rota_slots_missed_total", "counter", "Calendar slots that no run came of.", _AGENT, _missed),
     Family(
         "rota_run_cpu_seconds_total",
         "counter",

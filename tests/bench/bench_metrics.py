@@ -19,9 +19,11 @@ FILL = """
 import sqlite3, sys
 from collections import Counter
 sys.path.insert(0, "/usr/lib/rota")
-from rota.lifetime import BEYOND, BOUNDS, Lifetime
+from rota.lifetime import BEYOND, HISTOGRAMS, Lifetime
 results = Counter(succeeded=900, failed=50, killed=5, skipped=40)
-one = Lifetime(results, Counter({bound: 50 for bound in (*BOUNDS, BEYOND)}))
+one = Lifetime(results)
+for name, histogram in HISTOGRAMS.items():
+    one.buckets[name] = Counter({bound: 50 for bound in (*histogram.bounds, BEYOND)})
 one.numbers = {"took_usec": 10**12, "cpu_usec": 10**11, "last_run": 10**15, "last_success": 10**15}
 one.sample = ("0" * 32, 10**6, 10**15)
 db = sqlite3.connect("/var/lib/rota/rota.db")

@@ -324,7 +324,7 @@ def test_prometheus_scrapes_it_and_the_dashboard_has_data(bootable: None) -> Non
         install_rota(machine)
         house = House(machine)
         machine.write(SETTINGS, listening(TCP))
-        house.declare("well", 'command = ["/bin/true"]\nschedule = { every = "2s" }\n', apply=False)
+        house.declare("well", 'command = ["/bin/true"]\nschedule = { calendar = "*:*:0/2" }\n', apply=False)
         house.declare("unwell", BAD, apply=False)
         house.apply()
         machine.write("/tmp/prometheus.yml", PROMETHEUS)
@@ -355,6 +355,7 @@ def test_prometheus_scrapes_it_and_the_dashboard_has_data(bootable: None) -> Non
             lambda: data('increase(rota_runs_total{agent="well",result="succeeded"}[1m]) > 0'), 20
         )
         machine.wait_for(lambda: data('increase(rota_run_duration_seconds_count{agent="well"}[1m]) > 0'), 20)
+        machine.wait_for(lambda: data('increase(rota_run_lateness_seconds_count{agent="well"}[1m]) > 0'), 20)
         for query in queries():
             plain = re.sub(r"\$(instance|agent)", ".*", query).replace("$__rate_interval", "1m")
             assert data(plain), plain
