@@ -28,12 +28,14 @@ from rota.interface import (
     vardict,
     variant,
 )
+from rota.journal import machine_id
 from rota.names import AGENT_INTERFACE, AGENT_PATH, ERRORS, MANAGER_INTERFACE, MANAGER_PATH
 from rota.store import Recorded
 from rota.systemd import escape, unescape
 
 log = logging.getLogger("rotad")
 
+_PEER = "org.freedesktop.DBus.Peer"
 _IN_SIGNAL = 100
 """Events in one EventsRecorded."""
 
@@ -68,6 +70,19 @@ _STANDARD_XML = (
 )
 
 
+def _peer(message: Message) -> Message:
+    """Answer for org.freedesktop.DBus.Peer: of dbus-next's own answers, the one on a failure fails."""
+    if message.member == "Ping":
+        return Message.new_method_return(message)
+    if message.member != "GetMachineId":
+        text = f"{_PEER} has no method {message.member}"
+        return Message.new_error(message, "org.freedesktop.DBus.Error.UnknownMethod", text)
+    try:
+        return Message.new_method_return(message, "s", [machine_id()])
+    except OSError as error:
+        raise RotaError(f"this machine has no id: {error}", exit_code=Exit.FAILED) from None
+
+
 class Exported:
     """rotad's objects on a bus: /org/rota1 and /org/rota1/agent/NAME."""
 
@@ -100,11 +115,10 @@ class Exported:
         path = message.path or ""
         if message.message_type is not MessageType.METHOD_CALL:
             return None
-        if path != MANAGER_PATH and not path.startswith(f"{MANAGER_PATH}/"):
+        ours = path == MANAGER_PATH or path.startswith(f"{MANAGER_PATH}/") or message.interface == _PEER
+        if not ours:
             # The way down to us, which busctl walks.
             return self._introspect(message, path) if self._asks_introspection(message) else None
-        if message.interface == "org.freedesktop.DBus.Peer":
-            return None
         task = asyncio.get_running_loop().create_task(self._reply(message, path))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -139,8 +153,8 @@ class Exported:
         return name
 
     async def _serve(self, message: Message, path: str) -> Message:
-        if self._asks_introspection(message):
-            return self._introspect(message, path)
+        if message.interface == _PEER or self._asks_introspection(message):
+            return _peer(message) if message.interface == _PEER else self._introspect(message, path)
         agent = self._agent_at(path)
         if agent is None:
             return Message.new_error(message, "org.freedesktop.DBus.Error.UnknownObject", f"no object {path}")

@@ -199,6 +199,15 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip().replace("-", "")
 
 
+def machine_id() -> str:
+    """Return the id of this machine, 32 hex digits (machine-id(5)).
+
+    Raises:
+        OSError: it has none.
+    """
+    return Path("/etc/machine-id").read_text(encoding="ascii").strip()
+
+
 def manager(user: bool) -> list[str]:
     """Return matches for what systemd itself logged: the system's manager, or the user's own."""
     return ["_SYSTEMD_USER_UNIT=init.scope", f"_UID={os.getuid()}"] if user else ["_PID=1", "_UID=0"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rota.events import Run
-from rota.journal import STARTING, Entry, Lookup, boot_id, manager, number, text
+from rota.journal import STARTING, Entry, Fields, Lookup, boot_id, manager, number, text
 from rota.lines import Stray, senders
 from rota.names import PREFIX, service_of
 from rota.quantity import USEC
@@ -110,33 +110,37 @@ def _strays(journal: Lookup, limit: int, *, back_to: int | None = None) -> Itera
     for entry in entries:
         if back_to is not None and entry.received < back_to:
             return
-        if text(entry.fields, "_SYSTEMD_INVOCATION_ID"):
-            continue
-        stream, pid = text(entry.fields, "_STREAM_ID"), number(entry.fields, "_PID")
-        yield Stray(f"_STREAM_ID={stream}" if stream else f"_PID={pid}", pid, entry.received)
+        if sender := _sender(entry.fields):
+            yield Stray(sender, number(entry.fields, "_PID"), entry.received)
+
+
+def _sender(fields: Fields) -> str:
+    """Return a match for the sender of a line that lacks the run's id; "" for one that has it."""
+    if text(fields, "_SYSTEMD_INVOCATION_ID"):
+        return ""
+    stream = text(fields, "_STREAM_ID")
+    return f"_STREAM_ID={stream}" if stream else f"_PID={number(fields, '_PID')}"
 
 
 class Output:
     """What one run writes, as it comes."""
 
     def __init__(self, run: str) -> None:
-        self._known: set[str] = set()
         self._own = Lookup().find([f"_SYSTEMD_INVOCATION_ID={run}"])
-        self._strays: list[Lookup] = []
+        self._strays: dict[str, Lookup] = {}
 
     def new(self) -> Iterator[str]:
         """Yield the lines that came since the last call."""
         for entry in self._own.forward():
             yield text(entry.fields, "MESSAGE")
-        for lookup in self._strays:
+        for sender, lookup in self._strays.items():
             for entry in lookup.forward():
                 # A sender may have the id in one line and lack it in the next.
-                if not text(entry.fields, "_SYSTEMD_INVOCATION_ID"):
+                if _sender(entry.fields) == sender:
                     yield text(entry.fields, "MESSAGE")
 
     def over(self, run: Run, *, user: bool) -> None:
         """Also yield lines that journald took in without the run's id; it is over."""
         for sender in strays_of(run, user=user):
-            if sender not in self._known:
-                self._known.add(sender)
-                self._strays.append(Lookup().find([*_written_by(run, user=user), sender]))
+            if sender not in self._strays:
+                self._strays[sender] = Lookup().find([*_written_by(run, user=user), sender])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import xml.etree.ElementTree as ET
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from rota.systemd import CallError, connect, escape, plain
 from tests.bus.house import NAMES, PATHS, RUN, Meeting, run
 
 PROPERTIES_INTERFACE = "org.freedesktop.DBus.Properties"
+PEER = "org.freedesktop.DBus.Peer"
 INTROSPECTABLE = "org.freedesktop.DBus.Introspectable"
 UNKNOWN_METHOD = "org.freedesktop.DBus.Error.UnknownMethod"
 UNKNOWN_OBJECT = "org.freedesktop.DBus.Error.UnknownObject"
@@ -231,7 +233,7 @@ def test_introspection_says_what_is_served(private_bus: str) -> None:
             properties = {item.get("name"): item.get("type") for item in interface.findall("property")}
             assert properties == PROPERTIES[name]
             others = {item.get("name") for item in node.findall("interface")} - {name}
-            assert others == {INTROSPECTABLE, PROPERTIES_INTERFACE, "org.freedesktop.DBus.Peer"}
+            assert others == {INTROSPECTABLE, PROPERTIES_INTERFACE, PEER}
 
         async def children(path: str) -> list[str | None]:
             return [child.get("name") for child in (await introspect(path)).findall("node")]
@@ -248,8 +250,17 @@ def test_introspection_says_what_is_served(private_bus: str) -> None:
 
 def test_peer(private_bus: str) -> None:
     async def work(met: Meeting) -> None:
-        reply = await met.ask("Ping", interface="org.freedesktop.DBus.Peer")
-        assert reply.message_type is MessageType.METHOD_RETURN
+        for path in (MANAGER_PATH, "/", "/org/example"):
+            reply = await met.ask("Ping", interface=PEER, path=path)
+            assert (reply.message_type, reply.body) == (MessageType.METHOD_RETURN, [])
+            reply = await met.ask("GetMachineId", interface=PEER, path=path)
+            machine = Path("/etc/machine-id")
+            if machine.exists():
+                assert reply.body == [machine.read_text(encoding="ascii").strip()]
+            else:
+                assert reply.error_name == "org.rota1.Error.Failed"
+            reply = await met.ask("Poke", interface=PEER, path=path)
+            assert reply.error_name == "org.freedesktop.DBus.Error.UnknownMethod"
 
     run(private_bus, work)
 

@@ -55,6 +55,22 @@ def test_journald_is_behind_by_a_run(house: House) -> None:
     assert logged(house, run["id"]) == said(run["id"])
 
 
+def test_journald_is_behind_in_the_midst_of_a_run(house: House) -> None:
+    """A shell's line has the run's id, that of its child on the same stream has not: each is shown once."""
+    house.declare("amidst", SAYS.replace("; /bin", "; sleep 0.8; /bin"))
+    pid = journald(house.machine)
+    done = house.machine.run(
+        f"rota run amidst --wait & sleep 0.5; kill -STOP {pid}; sleep 0.8; kill -CONT {pid}; wait"
+    )
+    (run,) = house.settled("amidst")
+    marked = house.machine.run(
+        f"journalctl -q -o cat _SYSTEMD_UNIT=rota-amidst.service _SYSTEMD_INVOCATION_ID={run['id']}"
+    )
+    assert marked.stdout.splitlines() == said(run["id"])[:1], "the test does not test what it should"
+    assert done.stdout.splitlines() == said(run["id"])
+    assert logged(house, run["id"]) == said(run["id"])
+
+
 def test_journald_is_behind_by_several_runs(house: House) -> None:
     house.declare("behinds", SAYS)
     pid = journald(house.machine)
