@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 from collections import Counter
+from contextlib import closing
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rota.events import Run
-from rota.totals import DAY, Counted, Totals, changes, counted, day_of, from_json
+from rota.events import OVER, Run
+from rota.totals import DAY, GROUP, Totals, alone, changes, day_of, from_json, group
 
 BEGAN = 1_795_212_587_000_000
 
@@ -35,7 +37,7 @@ RUNS = st.lists(
 def total(runs: list[Run]) -> Totals:
     found = Totals()
     for one in runs:
-        found.add(counted(one))
+        found.add(alone(one))
     return found
 
 
@@ -51,10 +53,44 @@ def test_adding_up_in_parts_is_adding_up(one: list[Run], other: list[Run]) -> No
 def test_what_is_taken_back_was_never_there(kept: list[Run], gone: list[Run]) -> None:
     found = total([*kept, *gone])
     for one in gone:
-        found.add(counted(one), -1)
+        found.add(alone(one), -1)
     wanted = total(kept)
     assert (+found.states, +found.took) == (wanted.states, wanted.took)
     assert (found.took_usec, found.cpu_usec) == (wanted.took_usec, wanted.cpu_usec)
+
+
+TIMES = st.none() | st.integers(BEGAN, BEGAN + 10**9)
+QUERY = f"SELECT agent, {GROUP} FROM runs GROUP BY agent, state"  # noqa: S608
+FIELDS = ("agent", "state", "started", "ended", "took", "cpu_usec", "memory_peak", "late", "slots")
+
+
+@given(
+    st.lists(
+        st.builds(
+            Run,
+            st.just(""),
+            st.sampled_from("ab"),
+            st.sampled_from(sorted(OVER)),
+            started=TIMES,
+            ended=TIMES,
+            took=st.none() | st.integers(0, 10**9),
+            cpu_usec=st.none() | st.integers(0, 10**12),
+            memory_peak=st.none() | st.integers(0, 2**45),
+            late=st.none() | st.integers(0, 10**9),
+            slots=st.none() | st.integers(1, 99),
+        )
+    )
+)
+def test_sqlite_adds_up_the_same(runs: list[Run]) -> None:
+    with closing(sqlite3.connect(":memory:")) as store:
+        store.execute(f"CREATE TABLE runs ({', '.join(FIELDS)})")
+        values = ([getattr(one, name) for name in FIELDS] for one in runs)
+        store.executemany(f"INSERT INTO runs VALUES ({', '.join('?' * len(FIELDS))})", values)  # noqa: S608
+        found = {"a": Totals(), "b": Totals()}
+        for agent, *row in store.execute(QUERY):
+            found[agent].add(group(row))
+    for agent, totals in found.items():
+        assert totals == total([one for one in runs if one.agent == agent])
 
 
 @given(st.lists(st.integers(1, 10**13), min_size=1, max_size=200), st.sampled_from([0.5, 0.95, 1.0]))
@@ -73,7 +109,7 @@ def test_nothing_has_no_percentile() -> None:
 
 def test_how_long_a_run_took() -> None:
     def span(state: str, ended: int | None, took: int | None) -> int | None:
-        return Counted(state, BEGAN, ended, took, None, None).duration
+        return Run("", "a", state, started=BEGAN, ended=ended, took=took).duration
 
     assert span("failed", BEGAN + 9, 5) == 5
     assert span("failed", BEGAN + 7, None) == 7

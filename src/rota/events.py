@@ -159,6 +159,11 @@ def duration(state: str, started: int | None, ended: int | None, took: int | Non
     return max(ended - started, 0)  # the clock may have been put back
 
 
+DURATION = f"""CASE WHEN state NOT IN ({", ".join(f"'{state}'" for state in sorted(NOTHING_RAN))})
+    THEN coalesce(took, max(ended - started, 0)) END"""
+"""What `duration` returns, of a row of the store, in SQL."""
+
+
 def replace(run: Run, **changes: Any) -> Run:
     """Return a run with some of its fields changed."""
     return run._replace(**changes)

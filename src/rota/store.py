@@ -19,7 +19,7 @@ from rota.lifetime import Lifetime
 from rota.marks import Mark, advance
 from rota.query import EVERYTHING, Query
 from rota.schema import COLUMNS, MIGRATIONS, SCHEMA, VERSION
-from rota.totals import Counted, Totals, changes, from_json
+from rota.totals import GROUP, Totals, changes, from_json, group
 
 T = TypeVar("T")
 
@@ -270,11 +270,12 @@ class Store:
     def count(self, query: Query) -> dict[str, Totals]:
         """Return what the runs of each agent that are wanted come to, counted one by one."""
         where, values = query.where()
-        columns = ", ".join(Counted._fields)
         found: dict[str, Totals] = {}
         with _translated(self._path):
-            for row in self._db.execute(f"SELECT agent, {columns} FROM runs {where}", values):
-                found.setdefault(row[0], Totals()).add(Counted(*row[1:]))
+            for agent, *row in self._db.execute(
+                f"SELECT agent, {GROUP} FROM runs {where} GROUP BY agent, state", values
+            ):
+                found.setdefault(agent, Totals()).add(group(row))
         return found
 
     def mark(self, agent: str) -> Mark | None:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from rota import events
-from rota.events import NOTHING_RAN, Run
+from rota.events import DURATION, NOTHING_RAN, Run
 
 DAY = 86_400_000_000
 """Microseconds of a day; days are UTC's."""
@@ -22,31 +21,59 @@ DAY = 86_400_000_000
 _PER_OCTAVE = 8
 
 
-class Counted(NamedTuple):
-    """What is counted of a run: fields of events.Run."""
+class Group(NamedTuple):
+    """Runs of an agent that ended in the same state, as far as they are counted.
+
+    Attributes:
+        state: the state.
+        slots: how many they are; of `missed`, how many slots, not rows.
+        cpu_usec: processor time of all, in microseconds.
+        memory_peak: most memory that one had, in bytes.
+        ended: when the last one ended, microseconds since 1970.
+        took: how long each took whose duration is known, in microseconds.
+        late: how late each began that served a slot, in microseconds.
+    """
 
     state: str
-    started: int | None
-    ended: int | None
-    took: int | None
-    cpu_usec: int | None
-    memory_peak: int | None
-    late: int | None = None
-    slots: int | None = None
-
-    @property
-    def duration(self) -> int | None:
-        """How long it took, in microseconds; None if that is not known, or nothing ran."""
-        return events.duration(self.state, self.started, self.ended, self.took)
+    slots: int
+    cpu_usec: int
+    memory_peak: int
+    ended: int
+    took: Iterable[int]
+    late: Iterable[int]
 
 
-def counted(run: Run) -> Counted:
-    """Return what is counted of a run."""
-    return Counted(*(getattr(run, name) for name in Counted._fields))
+GROUP = f"""state, sum(coalesce(slots, 1)), coalesce(sum(cpu_usec), 0), coalesce(max(memory_peak), 0),
+    coalesce(max(ended), 0), json_group_array({DURATION}), json_group_array(late)"""
+"""A group in SQL, from runs grouped by agent and state; `group` takes it."""
+
+
+def group(row: Sequence[Any]) -> Group:
+    """Return a group that SQL selected."""
+    *numbers, took, late = row
+    known = ([value for value in json.loads(values) if value is not None] for values in (took, late))
+    return Group(*numbers, *known)
+
+
+def alone(run: Run) -> Group:
+    """Return a run as a group of one."""
+    took, late = ([] if value is None else [value] for value in (run.duration, run.late))
+    return Group(
+        run.state, run.slots or 1, run.cpu_usec or 0, run.memory_peak or 0, run.ended or 0, took, late
+    )
 
 
 def _bucket(usec: int) -> int:
     return round(math.log2(max(usec, 1)) * _PER_OCTAVE)
+
+
+def _count(buckets: Counter[int], values: Iterable[int], times: int) -> int:
+    """Count values in buckets, and return their sum."""
+    total = 0
+    for value in values:
+        buckets[_bucket(value)] += times
+        total += value
+    return total
 
 
 def _percentile(buckets: Counter[int], share: float) -> int | None:
@@ -81,19 +108,16 @@ class Totals:
     last_success: int = 0
     late: Counter[int] = field(default_factory=Counter)
 
-    def add(self, run: Counted, times: int = 1) -> None:
-        """Count a run that is over and filed; with times -1, take back what it was counted as."""
-        # Slots that were missed are counted one by one, not by rows.
-        self.states[run.state] += times * (run.slots or 1)
-        if run.late is not None and run.state not in NOTHING_RAN:
-            self.late[_bucket(run.late)] += times
-        if run.duration is not None:
-            self.took[_bucket(run.duration)] += times
-            self.took_usec += run.duration * times
-        self.cpu_usec += (run.cpu_usec or 0) * times
-        self.memory_peak = max(self.memory_peak, run.memory_peak or 0)
-        if run.state == "succeeded":
-            self.last_success = max(self.last_success, run.ended or 0)
+    def add(self, group: Group, times: int = 1) -> None:
+        """Count runs that are over and filed; with times -1, take back what they were counted as."""
+        self.states[group.state] += times * group.slots
+        if group.state not in NOTHING_RAN:
+            _count(self.late, group.late, times)
+            self.took_usec += times * _count(self.took, group.took, times)
+        self.cpu_usec += times * group.cpu_usec
+        self.memory_peak = max(self.memory_peak, group.memory_peak)
+        if group.state == "succeeded":
+            self.last_success = max(self.last_success, group.ended)
 
     def merge(self, other: Totals) -> None:
         """Add others up with these."""
@@ -157,5 +181,5 @@ def changes(before: Mapping[str, Run], after: Mapping[str, Run]) -> dict[tuple[s
     for name, run in after.items():
         for state, times in ((before.get(name), -1), (run, 1)):
             if state is not None and state.filed:
-                found.setdefault((state.agent, day_of(state)), Totals()).add(counted(state), times)
+                found.setdefault((state.agent, day_of(state)), Totals()).add(alone(state), times)
     return found
