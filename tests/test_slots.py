@@ -121,6 +121,17 @@ def test_a_slot_is_not_given_up_while_a_run_may_still_be_made_of_it() -> None:
     assert told(judged([7200], over, now=9005)) == [(STILL_RUNNING, 7200, 7200, 1)]
 
 
+def test_a_timer_that_is_stopped_before_it_comes_to_its_slot() -> None:
+    """systemd takes up to AccuracySec= and the jitter to elapse; what ends it meanwhile is the reason."""
+    stopped = Span(TIMER_STOPPED, 10 * S + S // 20, 14 * S)
+    assert told(judged([10, 12], [], (stopped,), now=30)) == [(TIMER_STOPPED, 10, 12, 2)]
+    off = Span(TIMER_STOPPED, 400 * S, None)
+    assert told(judged([10], [], (off,), now=900, timer=replace(DAILY, jitter=600 * S))) == [
+        (TIMER_STOPPED, 10, 10, 1)
+    ]
+    assert told(judged([10], [], (off,), now=900)) == [(NOT_KNOWN, 10, 10, 1)]
+
+
 def test_what_nothing_speaks_against_is_waited_for() -> None:
     assert judged([10], [], now=20).again == 10 * S + UNEXPLAINED
     assert told(judged([10], [], now=71)) == [(NOT_KNOWN, 10, 10, 1)]

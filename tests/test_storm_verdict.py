@@ -173,6 +173,8 @@ def test_what_was_recorded_stays() -> None:
     assert kept([run], [])
     assert kept([run], [{**run, "state": "unknown"}])
     assert kept([{**run, "state": "unknown"}], [run]) == []
+    assert kept([{**run, "output_filed": False}], [{**run, "output_filed": True, "last_line": "bye"}]) == []
+    assert kept([{**run, "output_filed": True}], [{**run, "output_filed": True, "last_line": "bye"}])
 
 
 def test_a_rebuilt_record() -> None:

@@ -185,9 +185,10 @@ class _Known:
         return run if run is not None and (run.ended is None or run.ended > slot) else None
 
     def over(self, slot: int) -> list[Span]:
-        """Return the spans that a slot fell into."""
+        """Return the spans that a slot fell into, or that began before its timer came to it."""
+        elapsed = slot + self.timer.jitter + ON_TIME
         return [
-            span for span in self.spans if span.since <= slot and (span.until is None or span.until > slot)
+            span for span in self.spans if span.since <= elapsed and (span.until is None or span.until > slot)
         ]
 
     def held(self, slot: int) -> list[int | None]:

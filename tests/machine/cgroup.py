@@ -42,10 +42,15 @@ def of_process(pid: int) -> Path:
     raise MachineError(f"process {pid} is in no cgroup v2 group")
 
 
+def tree(top: Path) -> list[Path]:
+    """Return a group and those below it, the lowest first; one may go away meanwhile."""
+    return [Path(path) for path, _, _ in os.walk(top, topdown=False)]
+
+
 def processes(group: Path) -> set[int]:
     """Return the processes in a group and in those below it."""
     found: set[int] = set()
-    for path in (group, *group.rglob("*")):
+    for path in tree(group):
         # a group may go away between listing and reading
         with suppress(OSError):
             found.update(int(pid) for pid in (path / "cgroup.procs").read_text(encoding="ascii").split())
@@ -69,9 +74,8 @@ def remove(group: Path, timeout: float = 10) -> None:
     deadline = time.monotonic() + timeout
     while group.is_dir():
         kill(group)
-        below = [path for path in group.rglob("*") if path.is_dir()]
         try:
-            for path in (*sorted(below, key=lambda path: len(path.parts), reverse=True), group):
+            for path in tree(group):
                 path.rmdir()
         except OSError as error:
             # busy while the last process is being buried

@@ -236,6 +236,16 @@ def added_up(runs: Iterable[Table], stats: Iterable[Table]) -> list[str]:
 STATES = ("succeeded", "failed", "timed-out", "killed", "skipped", "unknown")
 
 
+_SAID = ("output_filed", "first_line", "last_line", "result", "result_error")
+
+
+def _to_be(run: Table, now: Table | None) -> Table:
+    """Return what must be recorded of a run that was filed: what it said may be filed later."""
+    if now is None or run.get("output_filed", True):
+        return run
+    return {**run, **{key: now[key] for key in _SAID if key in now}}
+
+
 def kept(before: Iterable[Table], after: Iterable[Table]) -> list[str]:
     """Return which runs that were over and filed are not what they were."""
     now = {run["id"]: run for run in after}
@@ -243,7 +253,7 @@ def kept(before: Iterable[Table], after: Iterable[Table]) -> list[str]:
         f"{run['id']} ({run['agent']}): was {run}, is {now.get(run['id'])}"
         for run in before
         if run["state"] in STATES and run["state"] != "unknown" and run["archived"]
-        if now.get(run["id"]) != run
+        if now.get(run["id"]) != _to_be(run, now.get(run["id"]))
     ]
 
 
