@@ -11,7 +11,7 @@ from dataclasses import replace
 from tests.machine import storm
 from tests.machine.machine import Machine
 from tests.machine.storm import Loss
-from tests.machine.storm_drive import SHORT, Storm, now, weather
+from tests.machine.storm_drive import RESTING, SHORT, Storm, now, weather
 
 LIMIT = """[Journal]
 RateLimitIntervalSec=10s
