@@ -100,7 +100,7 @@ def test_jitter_is_not_called_late() -> None:
 def test_how_it_ended(change: dict[str, object], words: str) -> None:
     said = why(RUN._replace(**change))  # type: ignore[arg-type]
     assert words in said
-    assert "Log: rota logs 9f2c51d0" in said
+    assert said.endswith(" Log: rota logs 9f2c51d0")
 
 
 def test_skipped() -> None:

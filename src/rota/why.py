@@ -73,9 +73,8 @@ def text(facts: Facts, zone: tzinfo | None = None) -> str:
         zone: whose time is told; the machine's by default.
     """
     say = _Words(facts, zone)
-    if facts.asked is None:
-        return " ".join(part for part in (say.latest(), say.coming()) if part)
-    return say.moment(facts.asked)
+    parts = [say.latest(), say.coming()] if facts.asked is None else [say.moment(facts.asked)]
+    return " ".join(part for part in (*parts, say.logs()) if part)
 
 
 def _span(usec: int) -> str:
@@ -90,6 +89,11 @@ class _Words:
     def __init__(self, facts: Facts, zone: tzinfo | None) -> None:
         self._facts = facts
         self._zone = zone
+        self._failed: list[str] = []
+
+    def logs(self) -> str:
+        """Return where the logs of the runs are that were spoken of and came to no good end."""
+        return f"Log: rota logs {' or '.join(self._failed)}" if self._failed else ""
 
     def at(self, moment: int | None) -> str:
         """Return a moment as local date and time: seconds where there are any."""
@@ -181,7 +185,8 @@ class _Words:
         name = f"(run {run.id[:8]})"
         if run.state == "succeeded":
             return f"succeeded{after} {name}."
-        return f"{_RESULTS[run.state](run)}{after}{self._detail(run)} {name}. Log: rota logs {run.id[:8]}"
+        self._failed.append(run.id[:8])
+        return f"{_RESULTS[run.state](run)}{after}{self._detail(run)} {name}."
 
     @staticmethod
     def _detail(run: Run) -> str:
