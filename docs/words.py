@@ -122,7 +122,13 @@ VALUES = Table(
             "Five fields as in `crontab(5)`, or one of @hourly, @daily, @weekly, @monthly, @yearly.",
             '`"0 9 * * MON"`',
         ),
-        ("time zone", "An IANA name.", '`"Europe/Rome"`'),
+        (
+            "time zone",
+            "An IANA name. Local times that a change of clocks leaves out are passed over; those that come"
+            " twice count once. Where `timezone` is given, cron expressions for every hour of every day go on"
+            " all the same; `*/5` and `*/15` do without it, too.",
+            '`"Europe/Rome"`',
+        ),
         ("date and time", "A string, or TOML's own date-time.", '`"2027-01-31 09:00"`'),
         ("absolute path", "Begins with /, without `..`.", '`"/srv/repo"`'),
     ),

@@ -164,9 +164,9 @@ def mistake(expression: str) -> str:
     return str(caught.value)
 
 
-def elapses(calendars: Sequence[str], count: int) -> list[list[datetime]]:
+def elapses(calendars: Sequence[str], count: int, base: datetime = BASE) -> list[list[datetime]]:
     """Ask systemd for the next moments of every calendar event, in one call."""
-    command = ["systemd-analyze", "calendar", f"--iterations={count}", f"--base-time={BASE:%F %T} UTC"]
+    command = ["systemd-analyze", "calendar", f"--iterations={count}", f"--base-time={base:%F %T} UTC"]
     done = subprocess.run(
         [*command, *calendars], check=True, capture_output=True, text=True, env={"TZ": "UTC", "LC_ALL": "C"}
     )
@@ -179,8 +179,12 @@ def elapses(calendars: Sequence[str], count: int) -> list[list[datetime]]:
 @pytest.mark.parametrize(("expression", "words", "calendars"), CALENDARS)
 def test_said_again_for_systemd_and_people(expression: str, words: str, calendars: list[str]) -> None:
     cron = parse(expression)
-    assert list(on_calendar(cron)) == calendars
-    assert list(on_calendar(cron, "Europe/Rome")) == [f"{text} Europe/Rome" for text in calendars]
+    assert [text.removesuffix(" UTC") for text in on_calendar(cron)] == calendars
+    zones = {
+        text: text[len(bare) :]
+        for text, bare in zip(on_calendar(cron, "Europe/Rome"), calendars, strict=True)
+    }
+    assert set(zones.values()) <= {" Europe/Rome", " UTC"}
     assert describe(cron) == words
     assert cron.expression == " ".join(expression.split())
 
@@ -222,6 +226,38 @@ def test_every_calendar_offered_is_one() -> None:
 def test_a_timezone_is_honoured() -> None:
     (moments,) = elapses(on_calendar(parse("0 9 * * MON"), "Europe/Rome"), 1)
     assert moments == [datetime(2027, 1, 4, 8, tzinfo=UTC)]
+
+
+EVERY_HOUR = [
+    # expression, zone, what is appended
+    ("* * * * *", None, " UTC"),
+    ("*/5 * * * *", None, " UTC"),
+    ("0 * * * *", None, ""),  # in Kathmandu it is 45 minutes past in UTC
+    ("0 * * * *", "Europe/Rome", " UTC"),
+    ("@hourly", "America/New_York", " UTC"),
+    ("7,22 * * * *", "Europe/Rome", " UTC"),
+    ("0 * * * *", "Asia/Kathmandu", " Asia/Kathmandu"),
+    ("*/30 * * * *", "Asia/Kolkata", " UTC"),
+    ("0 * * * *", "Australia/Lord_Howe", " Australia/Lord_Howe"),
+    ("0 */2 * * *", "Europe/Rome", " Europe/Rome"),
+    ("0 * * * MON", "Europe/Rome", " Europe/Rome"),
+    ("0 * 1 * *", "Europe/Rome", " Europe/Rome"),
+    ("0 * * 3 *", "Europe/Rome", " Europe/Rome"),
+]
+
+
+@pytest.mark.parametrize(("expression", "zone", "said"), EVERY_HOUR)
+def test_every_hour_of_every_day_is_told_in_utc(expression: str, zone: str | None, said: str) -> None:
+    (text,) = on_calendar(parse(expression), zone)
+    assert text.rpartition(":00")[2] == said
+
+
+@needs_systemd
+def test_the_hour_that_comes_twice() -> None:
+    """In Rome, from 02:45 summer time on: each quarter of an hour."""
+    (calendar,) = on_calendar(parse("*/15 * * * *"), "Europe/Rome")
+    (moments,) = elapses([calendar], 6, datetime(2027, 10, 31, 0, 40, tzinfo=UTC))
+    assert [f"{moment:%H:%M}" for moment in moments] == ["00:45", "01:00", "01:15", "01:30", "01:45", "02:00"]
 
 
 def items(low: int, high: int, names: Sequence[str] = ()) -> st.SearchStrategy[str]:

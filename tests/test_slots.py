@@ -332,6 +332,28 @@ def test_in_steps_it_comes_to_the_same(history: History, moments: list[int]) -> 
     assert counted(Accounted(tuple(kept.values())), history.slots) == counted(at_once, history.slots)
 
 
+@settings(max_examples=400, deadline=None)
+@given(histories(), st.integers(1, 10))
+def test_in_batches_it_comes_to_the_same(history: History, size: int) -> None:
+    """Some slots at a time, while there are further ones: as after a month off of a timer of every minute."""
+    timer = replace(history.timer, jitter=0)
+    items: list[Served | Missed] = []
+    for start in range(0, len(history.slots), size):
+        some = history.slots[start : start + size]
+        further = next(iter(history.slots[start + size :]), None)
+        tail = items.pop() if items and isinstance(items[-1], Missed) else None
+        runs = [replace(run, slot=_slot_of(run, items)) for run in history.runs]
+        assert not isinstance(tail, Served)
+        found = account(some, runs, history.spans, now=EVER, timer=timer, tail=tail, further=further).items
+        goes_on = tail is None or (found and found[0].slot == tail.slot)
+        items += found if goes_on or tail is None else (tail, *found)
+    assert items == list(whole(replace(history, timer=timer)).items)
+
+
+def _slot_of(run: Ran, items: list[Served | Missed]) -> int | None:
+    return next((item.slot for item in items if isinstance(item, Served) and item.run == run.id), None)
+
+
 @given(
     st.integers(5, 60),
     st.lists(st.integers(1, 200), min_size=1, max_size=20),

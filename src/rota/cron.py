@@ -11,6 +11,7 @@ import functools
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 
 class CronError(ValueError):
@@ -106,6 +107,10 @@ def parse(expression: str) -> Cron:
     return cron
 
 
+_ANY_SHIFT = frozenset((0, 15, 30, 45))
+"""Minutes by which local times differ from UTC's, hours aside, the world over."""
+
+
 @functools.cache
 def on_calendar(cron: Cron, timezone: str | None = None) -> tuple[str, ...]:
     """Return the `OnCalendar=` values that elapse exactly when the cron expression does.
@@ -114,16 +119,40 @@ def on_calendar(cron: Cron, timezone: str | None = None) -> tuple[str, ...]:
     matches both. Hours and minutes are lists, never steps: a stepped hour that falls into a DST gap
     stops a systemd timer for good. See systemd.time(7), CALENDAR EVENTS.
 
+    What happens in every hour of every day is said in UTC where that is the same: systemd passes over the
+    hour that comes twice when clocks are set back (systemd issue 8647), and nothing would happen in it.
+
     Args:
         cron: what `parse` returned.
         timezone: an IANA name to append, None for the machine's own.
     """
     time = f"{_two(cron.hours, _HOUR)}:{_two(cron.minutes, _MINUTE)}:00"
-    zone = f" {timezone}" if timezone else ""
+    zone = " UTC" if _same_in_utc(cron, timezone) else f" {timezone}" if timezone else ""
     return tuple(
         f"{_week(weekdays)} *-{_two(cron.months, _MONTH)}-{_two(days, _DAY)} {time}{zone}".lstrip()
         for days, weekdays in _alternatives(cron)
     )
+
+
+@functools.cache
+def _shifts(timezone: str) -> frozenset[int]:
+    """Return by how many minutes a zone differs from UTC, hours aside, in any month of these decades."""
+    from zoneinfo import ZoneInfo  # noqa: PLC0415  (only when a declaration names one)
+
+    zone = ZoneInfo(timezone)
+    months = (datetime(year, month, 1, tzinfo=zone) for year in range(2020, 2050) for month in range(1, 13))
+    return frozenset(int((month.utcoffset() or timedelta()).total_seconds() // 60) % 60 for month in months)
+
+
+def _same_in_utc(cron: Cron, timezone: str | None) -> bool:
+    every_hour = all(
+        getattr(cron, name) == _ALL[label]
+        for name, label in (("hours", "hour"), ("days", "day"), ("months", "month"), ("weekdays", "weekday"))
+    )
+    if not every_hour:
+        return False
+    shifts = _shifts(timezone) if timezone else _ANY_SHIFT
+    return all(tuple(sorted((m + by) % 60 for m in cron.minutes)) == cron.minutes for by in shifts)
 
 
 @functools.cache

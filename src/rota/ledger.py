@@ -25,12 +25,26 @@ from rota.names import timer_of
 from rota.past import Past, asleep
 from rota.quantity import USEC
 from rota.recorder import Recorder
-from rota.slots import NOT_KNOWN, ON_TIME, SETTLED, Accounted, Missed, Ran, Served, Span, Timer, account
+from rota.slots import (
+    NOT_KNOWN,
+    ON_TIME,
+    SETTLED,
+    STILL_RUNNING,
+    Accounted,
+    Missed,
+    Ran,
+    Served,
+    Span,
+    Timer,
+    account,
+)
 from rota.systemd import Systemd
 
 log = logging.getLogger("rotad")
 
 _AT_ONCE = 2000
+_LOOSE = (NOT_KNOWN, STILL_RUNNING)
+"""Reasons that a clock that was set may be behind."""
 """So many slots are looked at in one step."""
 _LOOKED_UP = 8
 """So many unexplained gaps are looked up in the journal in one step."""
@@ -91,8 +105,9 @@ def _explain(case: _Case, since: int, *, user: bool) -> Accounted:
         spans = causes.spans(sorted(facts, key=lambda fact: fact.at), case.now)
         for _ in range(_LOOKED_UP):
             found = case.account(spans)
-            rows = [item for item in found.items if isinstance(item, Missed) and item.reason == NOT_KNOWN]
-            new = {span for span in (_jump(past, row.slot) for row in rows) if span} - set(spans)
+            rows = [item for item in found.items if isinstance(item, Missed) and item.reason in _LOOSE]
+            edges = {edge for row in rows for edge in (row.slot, row.slot_until)}
+            new = {span for span in (_jump(past, edge) for edge in sorted(edges)) if span} - set(spans)
             if not new:
                 break
             spans += new
@@ -226,7 +241,7 @@ class Ledger:
         mark, ruling, until = await self._ruling(agent, mark, timer, now)
         if mark is None or ruling is None:
             return None
-        slots = await self.expected.between(ruling.events, mark.upto, until, _AT_ONCE)
+        slots = await self.expected.between(ruling.events, mark.upto, until, _AT_ONCE + 1)
         found = await self._judge(agent, mark, ruling, slots, now) if slots else Accounted()
         if found.items:
             self._log(agent, ruling, found.items)
@@ -235,7 +250,7 @@ class Ledger:
             new = Mark(until, timer.digest, None, _to_json(timer)) if timer else None
             self._set_mark(agent, new)
             return now if timer else None
-        if len(slots) == _AT_ONCE and found.items:
+        if len(slots) > _AT_ONCE and found.items:
             return now
         return await self._again(mark, ruling, found, now)
 
@@ -310,7 +325,9 @@ class Ledger:
             return Accounted(waiting=slots[0], again=max(untold) + _TOLD)
         runs = sorted(map(_ran, found_runs), key=lambda run: run.started)
         tail = self._tail(mark)
-        case = _Case(agent, functools.partial(account, slots, runs, now=now, timer=timer, tail=tail), now)
+        some, further = slots[:_AT_ONCE], next(iter(slots[_AT_ONCE:]), None)
+        judge = functools.partial(account, some, runs, now=now, timer=timer, tail=tail, further=further)
+        case = _Case(agent, judge, now)
         found = case.account(())
         if found.waiting is None and all(_is_plain(item) for item in found.items):
             return found

@@ -206,6 +206,7 @@ def account(
     now: int,
     timer: Timer,
     tail: Missed | None = None,
+    further: int | None = None,
 ) -> Accounted:
     """Say what became of slots, as far as that is settled.
 
@@ -216,10 +217,11 @@ def account(
         now: the present; slots after it are left alone.
         timer: whose slots they are.
         tail: the row that ends with the slot before the first of these: it may go on.
+        further: the first slot after these that is past, too; None if there is none.
     """
-    known = _Known(runs, spans, timer)
+    known = _Known([run for run in runs if run.started <= now], spans, timer)
     past = [slot for slot in slots if slot <= now]
-    served = _served(past, known)
+    served = _served(past, known, further)
     put_off = _put_off(served, known) if timer.jitter else []
     items: list[Served | Missed] = [] if tail is None else [tail]
     waiting = again = None
@@ -228,7 +230,7 @@ def account(
             items.append(found)
             continue
         cause = _cause(slot, known, put_off)
-        settled = _settled(slot, cause, known, latest=index == len(past) - 1)
+        settled = _settled(slot, cause, known, latest=further is None and index == len(past) - 1)
         if settled is None or settled > now:
             waiting, again = slot, settled
             break
@@ -242,12 +244,17 @@ def account(
     return Accounted(tuple(items), waiting, again)
 
 
-def _served(slots: Sequence[int], known: _Known) -> dict[int, Served]:
+def _served(slots: Sequence[int], known: _Known, further: int | None) -> dict[int, Served]:
     """Return which run served which slot."""
     timer = known.timer
+    last = further  # a run of later on served a further slot
+    if last is not None and timer.jitter:
+        last = max(last, slots[-1] + timer.jitter + ON_TIME)
     found: dict[int, Served] = {}
     free = before = 0  # the first slot that may still be served: runs and slots keep their order
     for run in known.runs:
+        if last is not None and run.started >= last:
+            break
         upto = bisect_right(slots, run.started)
         if run.slot is None and run.trigger in ("timer", None) and free < upto:
             index = _chosen(slots, range(free, upto), run.started, before, timer)

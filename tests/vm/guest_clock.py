@@ -35,7 +35,7 @@ SOON = 8
 
 def agent(name: str, *, sleep: float = 0, status: int = 0, schedule: str = "") -> None:
     """Declare an agent that notes when it ran, sleeps, and exits."""
-    more = f"schedule = {schedule}" if schedule else ""
+    more = f'schedule = {schedule}\ncatch_up = {{ mode = "never" }}' if schedule else ""
     declare(name, python(LEDGER.format(sleep=sleep, status=status)), more)
 
 
@@ -47,6 +47,15 @@ def ledger(name: str) -> list[dict[str, Any]]:
         {"run": run, "what": what, "at": float(at), "monotonic": float(monotonic)}
         for run, what, at, monotonic in map(str.split, lines)
     ]
+
+
+def quiet() -> None:
+    """Wait until no agent runs."""
+    end = time.monotonic() + 60
+    while command("systemctl list-units --no-legend --state=activating,active 'rota-*.service'").strip():
+        if time.monotonic() > end:
+            raise TimeoutError("agents do not end")
+        time.sleep(0.2)
 
 
 def account(*names: str, **more: Any) -> dict[str, Any]:
@@ -115,6 +124,7 @@ def night(day: str) -> dict[str, Any]:
         for slot in slots:
             put_clock(f"@{slot - SOON:.0f}")
             time.sleep(2 * SOON)
+            quiet()
             say(f"slot {slot:.0f}")
     return account("daily", "often", slots=slots)
 
@@ -129,16 +139,19 @@ def nights() -> dict[str, Any]:
 
 def asleep() -> dict[str, Any]:
     """Send the machine to sleep for some seconds while an agent runs, if its kernel can."""
-    power, alarm = Path("/sys/power/state"), Path("/sys/class/rtc/rtc0/wakealarm")
-    if not power.exists() or not alarm.exists():
-        return {"unable": f"the kernel has {'no clock to wake it' if power.exists() else 'no suspend'}"}
-    states = power.read_text(encoding="ascii").split()
-    if "freeze" not in states:
-        return {"unable": f"the kernel knows {states} only"}
+    power, alarm = Path("/sys/power/mem_sleep"), Path("/sys/class/rtc/rtc0/wakealarm")
+    states = power.read_text(encoding="ascii").split() if power.exists() else []
+    say(f"sleep: {states}, alarm: {alarm.exists()}")
+    if not {"deep", "[deep]"} & set(states) or not alarm.exists():
+        return {
+            "unable": f"the kernel knows {states}, and {'a' if alarm.exists() else 'no'} clock to wake it"
+        }
+    power.write_text("deep", encoding="ascii")
     agent("sleeper", sleep=8)
     agent("ticks", schedule='{ every = "5s" }')
+    agent("slotted", schedule='{ calendar = "*:*:0/2" }')
     command("rota apply")
-    with timers("ticks"):
+    with timers("ticks", "slotted"):
         command("systemctl start --no-block rota-sleeper.service")
         time.sleep(4)
         boot = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
@@ -146,13 +159,13 @@ def asleep() -> dict[str, Any]:
             alarm.write_text("0", encoding="ascii")
         alarm.write_text("+12", encoding="ascii")
         try:
-            power.write_text("freeze", encoding="ascii")
+            Path("/sys/power/state").write_text("mem", encoding="ascii")
         except OSError as error:
             return {"unable": f"suspend: {error}"}
         slept = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic() - boot
         say(f"asleep for {slept:.1f} s")
         time.sleep(16)
-    return account("sleeper", "ticks", slept=slept)
+    return account("sleeper", "ticks", "slotted", slept=slept)
 
 
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {"asleep": asleep, "jumps": jumps, "nights": nights}

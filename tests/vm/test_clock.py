@@ -1,11 +1,13 @@
 """The clock is set, changes to summer time and back, and stands still: no run is doubled, none unheard of.
 
-One virtual machine runs guest_clock.py once for all tests here: some three minutes.
+One virtual machine runs guest_clock.py once for all tests here: some ten minutes.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,8 +16,6 @@ from tests.vm import vm
 
 SECOND = 1_000_000
 Told = dict[str, Any]
-NEAR = 2 * 8
-"""Seconds after a slot in which its run must have begun: guest_clock.SOON, and the time an emulator takes."""
 
 
 @pytest.fixture(scope="session")
@@ -44,21 +44,27 @@ def asleep(verdict: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def ran(told: Told) -> list[Told]:
+    """Return the runs in rota's record, without the rows of slots that were missed."""
+    return [run for run in told["runs"] if run["state"] != "missed"]
+
+
 def check(told: Told, state: str = "succeeded", status: int = 0) -> None:
     """Hold an agent's own ledger against rota's record: each start is one run, with its result."""
     spans: dict[str, list[float]] = {}
     for line in told["ledger"]:
         spans.setdefault(line["run"], []).append(line["monotonic"])
-    recorded = Counter(run["id"] for run in told["runs"])
+    recorded = Counter(run["id"] for run in ran(told))
     assert recorded.keys() >= spans.keys(), "a run was lost"
     assert set(recorded.values()) == {1}, "a run was doubled"
-    for run in told["runs"]:
+    for run in ran(told):
         if run["id"] not in spans:
             continue  # of before the ledger was begun anew
         begin, end = spans[run["id"]]
-        assert (run["state"], run["status"]) == (state, status)
+        # of a success systemd forgets the status, if rotad does not come to ask at once
+        assert (run["state"], run.get("status", 0)) == (state, status)
         # what systemd and Python take to start, on a slow machine, is part of it
-        assert (end - begin) * SECOND - 50_000 < run["took"] < (end - begin + 12) * SECOND
+        assert (end - begin) * SECOND - 50_000 < run["took"] < (end - begin + 30) * SECOND
 
 
 def starts(told: Told) -> list[float]:
@@ -66,9 +72,22 @@ def starts(told: Told) -> list[float]:
     return [line["at"] for line in told["ledger"] if line["what"] == "start"]
 
 
-def by_slot(told: Told, slots: list[float]) -> list[int]:
-    """Return how many runs began in each slot: none is to be accounted for by others."""
-    return [sum(slot <= at < slot + NEAR for at in starts(told)) for slot in slots]
+def missed(told: Told) -> list[Told]:
+    """Return the rows of slots that were missed."""
+    return [run for run in told["runs"] if run["state"] == "missed"]
+
+
+def served(told: Told) -> list[int]:
+    """Return the slots that runs served, seconds since 1970."""
+    return sorted(run["slot"] // SECOND for run in ran(told) if "slot" in run)
+
+
+def without_gaps(told: Told, every: int) -> bool:
+    """Tell whether each slot, so many seconds after the one before, is accounted for, and once."""
+    spans = [(slot, slot) for slot in served(told)]
+    spans += [(row["slot"] // SECOND, row["slot_until"] // SECOND) for row in missed(told)]
+    spans.sort()
+    return all(later[0] - span[1] == every for span, later in pairwise(spans))
 
 
 @pytest.mark.parametrize("agent", ["slots", "every"])
@@ -76,7 +95,7 @@ def test_set_forward_and_back(verdict: dict[str, Any], agent: str) -> None:
     told = part(verdict, "jumps", "agents", agent)
     check(told)
     assert len(starts(told)) >= 4
-    assert {run["trigger"] for run in told["runs"]} == {"timer"}
+    assert {run["trigger"] for run in ran(told)} == {"timer"}
 
 
 def test_set_while_an_agent_runs(verdict: dict[str, Any]) -> None:
@@ -84,25 +103,44 @@ def test_set_while_an_agent_runs(verdict: dict[str, Any]) -> None:
     told = found["agents"]["across"]
     check(told, "failed", 4)
     assert len(starts(told)) == len(found["steps"])
-    assert all(9 * SECOND - 50_000 < run["took"] < 25 * SECOND for run in told["runs"])
+    assert all(9 * SECOND - 50_000 < run["took"] < 25 * SECOND for run in ran(told))
 
 
-@pytest.mark.parametrize("night", ["spring", "autumn"])
-@pytest.mark.parametrize("agent", ["daily", "often"])
-def test_a_night_in_which_clocks_change(verdict: dict[str, Any], night: str, agent: str) -> None:
+# Which of guest_clock.SLOTS come. In spring there is no 02:30; in autumn there are two, and one counts.
+COME = {
+    ("daily", "spring"): [],
+    ("daily", "autumn"): ["00:30"],
+    ("often", "spring"): ["00:15", "00:45", "01:15", "01:45"],
+    ("often", "autumn"): ["00:15", "00:45", "01:15", "01:45"],
+}
+
+
+@pytest.mark.parametrize(("agent", "night"), COME)
+def test_a_night_in_which_clocks_change(verdict: dict[str, Any], agent: str, night: str) -> None:
     found = part(verdict, "nights", night)
     told = found["agents"][agent]
     check(told)
-    ran = by_slot(told, found["slots"])
-    # each start belongs to a slot, and no slot has two
-    assert sum(ran) == len(starts(told))
-    assert max(ran) <= 1
+    tonight = [slot for slot in served(told) if found["slots"][0] - 3600 < slot]
+    assert [f"{datetime.fromtimestamp(slot, UTC):%H:%M}" for slot in tonight] == COME[agent, night]
+    assert len(starts(told)) == len(tonight)
+
+
+def test_of_half_a_year_no_slot_is_silent(verdict: dict[str, Any]) -> None:
+    """The timer of each half hour was stopped between the two nights: thousands of slots."""
+    told = part(verdict, "nights", "autumn")["agents"]["often"]
+    assert without_gaps(told, 1800)
+    assert {row["reason"] for row in missed(told)} <= {"timer-stopped", "clock-changed"}
+    assert sum(row["slots"] for row in missed(told)) > 10_000
 
 
 def test_asleep(asleep: dict[str, Any]) -> None:
     assert asleep["slept"] > 5
     for told in asleep["agents"].values():
         check(told)
+    slotted = asleep["agents"]["slotted"]
+    assert without_gaps(slotted, 2)
+    rows = Counter({row["reason"]: row["slots"] for row in missed(slotted)})
+    assert rows["suspended"] * 2 > asleep["slept"] - 4
     (run,) = asleep["agents"]["sleeper"]["runs"]
     assert run["took"] < 25 * SECOND
     # by the clock on the wall it was longer: asleep it was, too
