@@ -49,12 +49,13 @@ def ledger(name: str) -> list[dict[str, Any]]:
     ]
 
 
-def quiet() -> None:
-    """Wait until no agent runs."""
+def quiet(*names: str) -> None:
+    """Wait until some agents do not run."""
+    units = " ".join(f"rota-{name}.service" for name in names)
     end = time.monotonic() + 60
-    while command("systemctl list-units --no-legend --state=activating,active 'rota-*.service'").strip():
+    while busy := command(f"systemctl list-units --no-legend --state=activating,active,deactivating {units}"):
         if time.monotonic() > end:
-            raise TimeoutError("agents do not end")
+            raise TimeoutError(f"these do not end:\n{busy}")
         time.sleep(0.2)
 
 
@@ -103,6 +104,7 @@ def jumps() -> dict[str, Any]:
             steps.append({"by": by, "before": before, "after": time.time()})
             say(f"the clock was set by {by}")
             time.sleep(14)
+            quiet("across")
     return account("slots", "every", "across", steps=steps)
 
 
@@ -124,7 +126,7 @@ def night(day: str) -> dict[str, Any]:
         for slot in slots:
             put_clock(f"@{slot - SOON:.0f}")
             time.sleep(2 * SOON)
-            quiet()
+            quiet("daily", "often")
             say(f"slot {slot:.0f}")
     return account("daily", "often", slots=slots)
 
