@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# how long an example takes says more of the machine than of the code
+settings.register_profile("rota", deadline=None)
+settings.load_profile("rota")
 
 TESTS = Path(__file__).parent
 KINDS = ("unit", "nix", "bus", "machine", "vm")

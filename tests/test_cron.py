@@ -301,7 +301,7 @@ def readable(texts: Iterable[str]) -> list[Cron]:
 
 
 @needs_systemd
-@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.lists(expressions, min_size=20, max_size=40))
 def test_systemd_elapses_when_cron_would(texts: list[str]) -> None:
     crons = readable(texts)
@@ -314,7 +314,7 @@ def test_systemd_elapses_when_cron_would(texts: list[str]) -> None:
         assert merged[:4] == next_moments(cron, 4), cron.expression
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.one_of(
         st.text(),

@@ -262,7 +262,7 @@ _EVENT = st.sampled_from(sorted(set(KINDS) - {"missed"})).flatmap(
 _MANY = st.lists(_EVENT, min_size=1, max_size=10)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_MANY)
 def test_a_run_that_is_over_stays_over_and_its_end_stays(found: Sequence[Event]) -> None:
     run = fold(None, found[0])
@@ -277,7 +277,7 @@ def test_a_run_that_is_over_stays_over_and_its_end_stays(found: Sequence[Event])
     assert run.ended is None or run.over
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(_MANY, st.integers(0, 10))
 def test_where_a_batch_ends_makes_no_difference(found: Sequence[Event], cut: int) -> None:
     whole = run_of(*found)
@@ -290,7 +290,7 @@ def test_where_a_batch_ends_makes_no_difference(found: Sequence[Event], cut: int
     assert kept == whole
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.sampled_from(sorted(KINDS_OF)), st.data())
 def test_a_journal_that_lost_entries_still_gives_runs(case: str, data: st.DataObject) -> None:
     found = events(case)

@@ -406,7 +406,7 @@ _VALUES = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from([entry(), own("archived", {}), *(entry(MESSAGE_ID=message) for message in MESSAGES)]),
     st.dictionaries(_NAMES, _VALUES | st.lists(_VALUES, min_size=2, max_size=2), max_size=6),

@@ -323,7 +323,7 @@ def test_what_may_be_cut_is_cut_first_and_no_column_is_lost(terminal: str) -> No
     assert lines[6].endswith("timer  12s  512M")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(-(2**50), 2**50), st.integers(-(2**50), 2**50))
 def test_times_have_words_whatever_the_clock_says(at: int, present: int) -> None:
     assert output.ago(at, present).strip()

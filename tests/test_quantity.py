@@ -164,7 +164,7 @@ def test_shown_sizes() -> None:
     assert format_size(1024**7) == "1024E"
 
 
-@settings(max_examples=100, database=None, derandomize=True, deadline=None)
+@settings(max_examples=100, database=None, derandomize=True)
 @given(st.integers(0, 2**50))
 def test_what_is_shown_is_read_back(usec: int) -> None:
     shown = format_duration(usec)

@@ -263,7 +263,7 @@ def counted(found: Accounted, slots: list[int]) -> Counter[int]:
     return seen
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(histories())
 def test_every_slot_is_in_one_row_or_run_and_in_order(history: History) -> None:
     found = whole(history, history.now)
@@ -297,7 +297,7 @@ def as_seen(history: History, now: int) -> list[Ran]:
     ]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(histories(), st.lists(st.integers(1, 1500), max_size=6))
 def test_in_steps_it_comes_to_the_same(history: History, moments: list[int]) -> None:
     """Where what is known later does not change what happened: spans are over, and nothing is put off."""
@@ -332,7 +332,7 @@ def test_in_steps_it_comes_to_the_same(history: History, moments: list[int]) -> 
     assert counted(Accounted(tuple(kept.values())), history.slots) == counted(at_once, history.slots)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(histories(), st.integers(1, 10))
 def test_in_batches_it_comes_to_the_same(history: History, size: int) -> None:
     """Some slots at a time, while there are further ones: as after a month off of a timer of every minute."""

@@ -203,7 +203,7 @@ def test_systemd_undoes_our_quoting(tmp_path: Path) -> None:
     """A word without = is no assignment, which systemd says, with the word as it has read it."""
     words: list[str] = ["", " ", "\\", '"', "'", "%", "%%", "a\\", "\\x41", "a\nb", "$HOME", ";"]
 
-    @settings(max_examples=300, database=None, derandomize=True, deadline=None)
+    @settings(max_examples=300, database=None, derandomize=True)
     @given(st.one_of(ANY_TEXT, NASTY_TEXT))
     def collect(word: str) -> None:
         assert read_words(quote_argument(word)) == [word]
