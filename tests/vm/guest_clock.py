@@ -122,7 +122,8 @@ def night(day: str) -> dict[str, Any]:
         (STATE / name / "ledger").unlink(missing_ok=True)
     slots = [datetime.fromisoformat(f"{day} {slot}").replace(tzinfo=UTC).timestamp() for slot in SLOTS]
     with timers("daily", "often"):
-        time.sleep(2)
+        time.sleep(5)
+        quiet("daily", "often")
         for slot in slots:
             put_clock(f"@{slot - SOON:.0f}")
             time.sleep(2 * SOON)
@@ -136,6 +137,7 @@ def nights() -> dict[str, Any]:
     agent("daily", schedule=f'{{ cron = "30 2 * * *", timezone = "{ZONE}" }}')
     agent("often", schedule=f'{{ cron = "15,45 * * * *", timezone = "{ZONE}" }}')
     command("rota apply")
+    time.sleep(10)  # rotad accounts for slots from when it first sees an agent
     return {name: night(day) for name, day in NIGHTS.items()}
 
 

@@ -121,9 +121,12 @@ def test_a_night_in_which_clocks_change(verdict: dict[str, Any], agent: str, nig
     found = part(verdict, "nights", night)
     told = found["agents"][agent]
     check(told)
-    tonight = [slot for slot in served(told) if found["slots"][0] - 3600 < slot]
+    tonight = [slot for slot in served(told) if slot >= found["slots"][0]]
     assert [f"{datetime.fromtimestamp(slot, UTC):%H:%M}" for slot in tonight] == COME[agent, night]
-    assert len(starts(told)) == len(tonight)
+    # systemd makes up for a slot that passed since a timer was stopped, when it is started again
+    before = [at for at in starts(told) if at < found["slots"][0] - 60]
+    assert len(starts(told)) - len(before) == len(tonight)
+    assert len(before) <= 1
 
 
 def test_of_half_a_year_no_slot_is_silent(verdict: dict[str, Any]) -> None:
