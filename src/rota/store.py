@@ -273,7 +273,7 @@ class Store:
         found: dict[str, Totals] = {}
         with _translated(self._path):
             for agent, *row in self._db.execute(
-                f"SELECT agent, {GROUP} FROM runs {where} GROUP BY agent, state", values
+                f"SELECT agent, {GROUP} FROM runs {where} GROUP BY +agent, +state", values
             ):
                 found.setdefault(agent, Totals()).add(group(row))
         return found
