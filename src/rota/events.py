@@ -164,11 +164,6 @@ DURATION = f"""CASE WHEN state NOT IN ({", ".join(f"'{state}'" for state in sort
 """What `duration` returns, of a row of the store, in SQL."""
 
 
-def replace(run: Run, **changes: Any) -> Run:
-    """Return a run with some of its fields changed."""
-    return run._replace(**changes)
-
-
 # systemd.service(5), "$SERVICE_RESULT"; what is not named here is a failure.
 _RESULTS: Mapping[str, str] = {
     "timeout": "timed-out",
@@ -203,8 +198,8 @@ def _end(run: Run, event: Event, state: str, reason: str | None) -> Run:
         state, reason = "killed", "stopped"
     # A start that was refused has nothing to file.
     if state == "skipped":
-        run = replace(run, archived=True, output_filed=True)
-    return replace(_ended(run, event), state=state, reason=reason)
+        run = run._replace(archived=True, output_filed=True)
+    return _ended(run, event)._replace(state=state, reason=reason)
 
 
 def _ended(run: Run, event: Event) -> Run:
@@ -214,15 +209,15 @@ def _ended(run: Run, event: Event) -> Run:
     took = None
     if run.began is not None and event.monotonic is not None and event.monotonic >= run.began:
         took = event.monotonic - run.began  # one boot: no end is told after the next, only that it was lost
-    return replace(run, ended=event.at, took=took)
+    return run._replace(ended=event.at, took=took)
 
 
 def _running(run: Run, _: Event) -> Run:
-    return replace(run, state="running") if run.state == "activated" else run
+    return run._replace(state="running") if run.state == "activated" else run
 
 
 def _exited(run: Run, event: Event) -> Run:
-    return replace(run, **_exit(event.data)) if event.data.get("command") == "ExecStart" else run
+    return run._replace(**_exit(event.data)) if event.data.get("command") == "ExecStart" else run
 
 
 def _failed(run: Run, event: Event) -> Run:
@@ -245,19 +240,19 @@ def _not_started(run: Run, event: Event) -> Run:
 
 
 def _stopping(run: Run, _: Event) -> Run:
-    return run if run.over else replace(run, reason="stopping")
+    return run if run.over else run._replace(reason="stopping")
 
 
 def _stopped(run: Run, event: Event) -> Run:
     """A stop job is done: what systemd then calls a success (SIGTERM is clean to it) was not one."""
     if run.state in ("succeeded", "killed", "activated", "running", "timed-out"):
-        return replace(_ended(run, event), state="killed", reason="stopped")
+        return _ended(run, event)._replace(state="killed", reason="stopped")
     return run
 
 
 def _resources(run: Run, event: Event) -> Run:
     known: dict[str, Any] = {name: int(value) for name, value in event.data.items() if name in _MEASURED}
-    return replace(run, **known)
+    return run._replace(**known)
 
 
 _MEASURED = ("cpu_usec", "memory_peak", "io_read", "io_write", "net_in", "net_out", "pid")
@@ -266,42 +261,41 @@ _MEASURED = ("cpu_usec", "memory_peak", "io_read", "io_write", "net_in", "net_ou
 def _triggered(run: Run, event: Event) -> Run:
     if run.trigger is not None:
         return run  # told twice, by a rotad that was killed and the next: the first was there
-    return replace(run, trigger=event.data.get("trigger"), requested_by=event.data.get("by"))
+    return run._replace(trigger=event.data.get("trigger"), requested_by=event.data.get("by"))
 
 
 def _stop_requested(run: Run, event: Event) -> Run:
-    return replace(run, stopped_by=event.data.get("by"))
+    return run._replace(stopped_by=event.data.get("by"))
 
 
 def _archived(run: Run, event: Event) -> Run:
-    run = replace(_resources(run, event), archived=True)
+    run = _resources(run, event)._replace(archived=True)
     if run.signal is None and run.status is None:
-        run = replace(run, **_exit(event.data))
+        run = run._replace(**_exit(event.data))
     if not run.over:
         # The end is told before; systemd's word alone does not tell a stop from a success.
-        return replace(run, state="unknown", reason="the journal does not say how it ended")
+        return run._replace(state="unknown", reason="the journal does not say how it ended")
     if run.state == "succeeded" and run.signal is not None:
         # systemd counts death by SIGTERM, SIGINT, SIGHUP and SIGPIPE as success (systemd.service(5)).
-        return replace(run, state="killed", reason="signal")
+        return run._replace(state="killed", reason="signal")
     return run
 
 
 def _output(run: Run, event: Event) -> Run:
     said: dict[str, Any] = {name: event.data.get(name) for name in _SAID}
-    return replace(run, **said, output_filed=True)
+    return run._replace(**said, output_filed=True)
 
 
 _SAID = ("first_line", "last_line", "result", "result_error")
 
 
 def _lost(run: Run, event: Event) -> Run:
-    return run if run.over else replace(run, state="unknown", reason=str(event.data["reason"]))
+    return run if run.over else run._replace(state="unknown", reason=str(event.data["reason"]))
 
 
 def _served(run: Run, event: Event) -> Run:
     data = event.data
-    return replace(
-        run,
+    return run._replace(
         slot=int(data["slot"]),
         late=int(data["late"]),
         held=data.get("held"),
@@ -314,8 +308,7 @@ def _missed(run: Run, event: Event) -> Run:
     """Slots were missed; told again, it is the same row, which may go on."""
     data = event.data
     first, last = int(data["slot"]), int(data["slot_until"])
-    return replace(
-        run,
+    return run._replace(
         state="missed",
         reason=str(data["reason"]),
         started=first,

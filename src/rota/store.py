@@ -271,6 +271,7 @@ class Store:
         """Return what the runs of each agent that are wanted come to, counted one by one."""
         where, values = query.where()
         found: dict[str, Totals] = {}
+        # + keeps SQLite from reading all runs there are in the order of an index of agents.
         with _translated(self._path):
             for agent, *row in self._db.execute(
                 f"SELECT agent, {GROUP} FROM runs {where} GROUP BY +agent, +state", values

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.vm import vm
+from tests.vm.vm import part
 
 SECOND = 1_000_000
 Told = dict[str, Any]
@@ -24,16 +25,6 @@ def verdict() -> dict[str, Any]:
     if reason:
         pytest.skip(reason)
     return vm.run("guest_clock")
-
-
-def part(verdict: dict[str, Any], *names: str) -> dict[str, Any]:
-    """Return what was found in one part; fail with the error that ended it."""
-    found = verdict
-    for name in names:
-        assert "error" not in found, found["error"]
-        found = found[name]
-    assert "error" not in found, found["error"]
-    return found
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.vm import vm
+from tests.vm.vm import part
 
 MIB = 1 << 20
 SECOND = 1_000_000
@@ -27,13 +28,6 @@ def verdict() -> dict[str, Any]:
     return vm.run("guest")
 
 
-def part(verdict: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return what was found in one part; fail with the error that ended it."""
-    found: dict[str, Any] = verdict[name]
-    assert "error" not in found, found["error"]
-    return found
-
-
 @pytest.fixture
 def limits(verdict: dict[str, Any]) -> dict[str, Any]:
     return part(verdict, "limits")
@@ -41,7 +35,7 @@ def limits(verdict: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def step(verdict: dict[str, Any], request: pytest.FixtureRequest) -> dict[str, Any]:
-    return part(part(verdict, "clock"), request.param)
+    return part(verdict, "clock", request.param)
 
 
 def took(run: Run) -> int:

@@ -119,6 +119,16 @@ def run(guest: str, timeout: float = 1200) -> dict[str, Any]:
         return run_alone(guest, timeout)
 
 
+def part(verdict: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Return what was found in one part of a verdict; fail with the error that ended it."""
+    found = verdict
+    for name in names:
+        assert "error" not in found, found["error"]
+        found = found[name]
+    assert "error" not in found, found["error"]
+    return found
+
+
 def run_alone(guest: str, timeout: float) -> dict[str, Any]:
     """Do what `run` does, with the console and the processors for itself."""
     kernel, image = ensure_kernel(), ensure_image()
