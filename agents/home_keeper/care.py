@@ -328,10 +328,12 @@ def _carried_out(turn: Turn, name: str, case: Case) -> Case:
         return _escalated(turn, name, case, gate.why, last=True)
     if gate.verdict == "note":
         case = withdrawn(turn, name, case, "withdrawn")
-        again = turn.now + turn.policy(name).settle
-        why = f"strike {case.strikes} of {len(turn.policy(name).strikes)}: {gate.why}"
-        gate = Gate("note", gate.reason, why, again)
-        return _waiting(turn, name, replace(case, pending=False), gate, again)
+        again, steps = turn.now + turn.policy(name).settle, turn.policy(name).strikes
+        why = f"strike {case.strikes} of {len(steps)}: {gate.why}"
+        # Further steps that act would only put off that a person is told.
+        passed = next((n for n, step in enumerate(steps) if n >= case.strikes and step != "act"), len(steps))
+        case = replace(case, pending=False, strikes=passed)
+        return _waiting(turn, name, case, Gate("note", gate.reason, why, again), again)
     if gate.reason == "ask":
         return _asked(turn, name, case, str(question.remedy()))
     due = gate.again

@@ -102,7 +102,7 @@ class Core:
         if by:
             self._events.append(Event("clock-set", "", now.real, {"by": by}))
         effects = self._stepped(happening, now)
-        self._file(now)
+        effects += self._file(now)
         if self._wrong:
             effects = self._without_acts(effects, now)
         if bool(self._wrong) != (str(_ITSELF) in self.state.cases and self._open_of_itself()):
@@ -131,30 +131,32 @@ class Core:
         summary = f"the keeper cannot write its ledger, and acts on nothing: {self._wrong}"
         return (Finding(_ITSELF, "unwritable", "critical", now.real, summary),)
 
-    def _file(self, now: Reading) -> None:
+    def _file(self, now: Reading) -> list[Effect]:
         """File the state and what led to it; leave word if that is not possible."""
         if self.ledger is None:
             self._keep()
-            return
+            return []
         lost = [Event("events-lost", "", now.real, {"count": self._lost})] if self._lost else []
         try:
             self.ledger.file(self.state, [*lost, *self._events])
         except DamagedError as error:
-            self._anew(str(error), now)
+            return self._anew(str(error), now)
         except RotaError as error:
             self._wrong, self._retry = error.message, now.real + _RETRY
             self._keep()
         else:
             self._events, self._lost, self._wrong = [], 0, ""
+        return []
 
     def _keep(self) -> None:
         """Keep the newest of the events that could not be filed."""
         self._lost += max(len(self._events) - _UNFILED, 0)
         self._events = self._events[-_UNFILED:]
 
-    def _anew(self, damage: str, now: Reading) -> None:
+    def _anew(self, damage: str, now: Reading) -> list[Effect]:
         """Move a ledger aside that was found to be damaged, and file all that is remembered in a new one."""
         self.close()
+        effects: list[Effect] = []
         try:
             aside = set_aside(self._path)
             self.ledger, _, _ = open_ledger(self._path)
@@ -169,7 +171,7 @@ class Core:
                 for item in case.open.values()
             ]
             self.ledger.file(self.state, again)
-            self._stepped(Anew(f"{damage}; it is kept as {aside}"), now)
+            effects = self._stepped(Anew(f"{damage}; it is kept as {aside}"), now)
             self.ledger.file(self.state, self._events)
         except OSError as error:
             self._wrong, self._retry = f"{self._path}: {error.strerror}", now.real + _RETRY
@@ -179,6 +181,7 @@ class Core:
             self._keep()
         else:
             self._events, self._lost, self._wrong = [], 0, ""
+        return effects
 
 
 def _seen(state: State) -> list[tuple[Target, tuple[str, tuple[Finding, ...]]]]:

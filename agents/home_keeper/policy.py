@@ -8,8 +8,8 @@ A target is in trouble as long as it has a finding (of more than info). Its stri
 
 Each strike leads to the next step of `strikes`: note, act, escalate. With the last, or when the attempts
 within the window are used up, a person is told and the target is let be, until somebody resumes. What cannot
-be done yet waits and is not used up: if the trouble goes away meanwhile, the strike is taken back. A case stands
-still, uncounted, in maintenance, while what the target needs is in trouble, and while nobody can look at it.
+be done yet waits and is not used up: if the trouble goes away meanwhile, the strike is taken back. A case
+stands still, uncounted, in maintenance, while what the target needs is in trouble, and while nobody can look.
 """
 
 from __future__ import annotations

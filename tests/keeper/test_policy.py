@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from rota_agents.home_keeper.messages import Anew, Observed, Started, Tick, Unrecorded
 from rota_agents.home_keeper.policy import RETELL
@@ -293,6 +295,16 @@ def test_what_is_not_acted_on_is_noted_and_then_told(target: str, reason: str) -
     assert house.state.cases == {}
 
 
+def test_where_nothing_is_done_steps_that_act_do_not_put_off_telling() -> None:
+    house = House(rules(mode="observe", strikes=("act", "act", "act", "note", "escalate")))
+    house.fails()
+    assert house.verdict() == ("note", "observe")
+    house.wait(30)
+    assert house.verdict() == ("note", "strike")
+    house.wait(30)
+    assert len(house.told) == 1
+
+
 def test_observe_says_what_it_would_do() -> None:
     house = House(rules(mode="observe"))
     house.fails()
@@ -343,7 +355,7 @@ def test_labels_of_containers() -> None:
 # Asking.
 
 
-def asking(**more: object) -> House:
+def asking(**more: Any) -> House:
     house = House(rules(Override(WEB, mode="ask"), strikes=("act", "escalate"), **more))
     house.fails()
     return house
@@ -523,7 +535,7 @@ def test_what_waited_when_maintenance_began_waits_on() -> None:
 CLIENTS = [f"unit:app-{number}.service" for number in range(12)]
 
 
-def needing(**more: object) -> House:
+def needing(**more: Any) -> House:
     app = Override("unit:app-*.service", after=(DATABASE,))
     return House(rules(app, Override(DATABASE), strikes=AT_ONCE, **more))
 
