@@ -17,6 +17,8 @@ from .words import Action, Escalation, Finding, Remedy, Target
 
 RETRY = 60 * USEC
 """An action that could not be put into the ledger is tried again after this."""
+_HELD = frozenset(("quiet", "cooldown", "house", "unrecorded"))
+"""Waiting for these uses up no step. The grace is not among them: what comes and goes faster is told of."""
 _TRIED = 10
 """So much of what was tried is told: the last."""
 
@@ -68,8 +70,9 @@ def _came(turn: Turn, name: str, case: Case) -> Case:
 
 
 def _went(turn: Turn, name: str, case: Case) -> Case:
-    """What was to be done and is not, is not used up; but a question was put to people."""
-    unused = case.pending and case.ask is None
+    """What had to wait is not used up; but a question was put to people."""
+    held = case.decision is not None and case.decision.reason in _HELD
+    unused = case.pending and case.ask is None and held
     case = withdrawn(turn, name, case, "healed")
     strikes = max(case.strikes - 1, 0) if unused else case.strikes
     return replace(case, clear=turn.now, due=None, pending=False, suspended="", strikes=strikes)

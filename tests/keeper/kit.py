@@ -158,7 +158,8 @@ class House:
 
     def sentences(self, target: str = WEB) -> list[str]:
         """Return the explanation of a target."""
-        return explain.explain(self.state, self.rules, target, self.now)
+        found: list[str] = explain.explain(self.state, self.rules, target, self.now)
+        return found
 
     def allowed(self, target: str = WEB) -> tuple[float | None, str]:
         """Return when an action is allowed, in seconds from now, and what it waits for."""

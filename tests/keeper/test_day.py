@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tempfile
 from pathlib import Path
 
-from hypothesis import HealthCheck, settings
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from rota_agents.home_keeper.messages import Answer, EndMaintenance, Maintain, Resume
+from rota_agents.home_keeper.messages import Answer, Ended, EndMaintenance, Maintain, Resume
 
+from rota.keeper_rules import policy_for
 from rota.quantity import USEC
 
-from .kit import HOUR, MINUTE
-from .world import APP, ASKED, DB, TARGETS, WEB, World
+from .kit import HOUR, MINUTE, NOON, House
+from .world import APP, APP2, ASKED, DB, DISK, PROBLEM, RULES, TARGETS, WEB, World
 
 FAST = Path("/dev/shm")
 """Where a flush to the disk costs nothing."""
@@ -54,6 +57,15 @@ class Day(RuleBasedStateMachine):
             self.world.wait(gap)
             self.heals(name, "")
             self.world.wait(gap)
+
+    @rule(name=st.sampled_from((WEB, DISK, APP, DB)), gap=st.sampled_from((11, 40, 400)), ok=st.booleans())
+    def fails_whatever_is_done(self, name: str, gap: int, ok: bool) -> None:
+        self.fails(name, True, "")
+        for _ in range(7):
+            self.world.wait(gap)
+            while self.world.under_way:
+                self.world.finish("ok" if ok else "failed", False)
+        self.world.resume(name)
 
     @rule()
     def all_fails(self) -> None:
@@ -131,3 +143,71 @@ TestDay = Day.TestCase
 TestDay.settings = settings(
     max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+# By random schedules over a whole day, without a person and without a ledger.
+
+
+def go_on(house: House, seconds: int, remedy: str, took: int) -> None:
+    """Let time pass; an action ends some seconds after it was seen to have begun, by the minute."""
+    end = house.now + seconds * USEC
+    while house.now < end:
+        house.wait(min(60, (end - house.now) / USEC))
+        under_way = [case.underway for case in house.state.cases.values() if case.underway]
+        for action in under_way:
+            house.wait(took)
+            house.step(Ended(action.id, "failed" if remedy == "fails" else "ok"))
+            if remedy == "works":
+                house.heals(str(action.target), "units")
+        house.acknowledge()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(TARGETS), st.booleans(), st.integers(0, 2000)), min_size=5, max_size=120
+    ),
+    st.sampled_from(("works", "fails", "nothing")),
+    st.sampled_from((1, 7, 60)),
+)
+def test_a_day_of_random_failures(schedule: list[tuple[str, bool, int]], remedy: str, took: int) -> None:
+    house = House(RULES)
+    for name, broken, gap in schedule:
+        found = house.fails if broken else house.heals
+        found(name, **({"problem": PROBLEM.get(name, "failed")} if broken else {}))
+        go_on(house, gap, remedy, took)
+    go_on(house, 24 * HOUR, remedy, took)
+    for target in TARGETS:
+        policy = policy_for(RULES, target)
+        begun = [at for at, action in house.acts if str(action.target) == target]
+        window = zip(begun, begun[policy.attempts :], strict=False)
+        assert all(later - at >= policy.window for at, later in window)
+        assert all(later - at >= policy.cooldown for at, later in itertools.pairwise(begun))
+    house_wide = [at for at, _ in house.acts]
+    assert all(
+        b - a >= HOUR * USEC for a, b in zip(house_wide, house_wide[RULES.actions_per_hour :], strict=False)
+    )
+    assert {item.id for item in house.state.escalations} <= {item.id for _, item in house.told}
+    in_trouble = {name for name, case in house.state.cases.items() if case.in_trouble}
+    waiting = {name for name in in_trouble if house.case(name).hands_off is None}
+    assert waiting <= {APP, APP2}, "what stays broken is told of, or waits for the database"
+    assert not waiting or DB in in_trouble
+
+
+@pytest.mark.parametrize("name", [WEB, DB, DISK, APP])
+@pytest.mark.parametrize("up", [1, 20, 40, 599])
+@pytest.mark.parametrize("down", [1, 20, 45, 400])
+def test_what_flaps_is_let_be_before_long(name: str, up: int, down: int) -> None:
+    house = House(RULES)
+    while house.now < NOON + 2 * HOUR * USEC and house.case(name).hands_off is None:
+        house.fails(name, PROBLEM.get(name, "failed"))
+        for _, action in house.acts[-1:]:
+            house.step(Ended(action.id, "ok"))
+        house.wait(down)
+        for _, action in house.acts[-1:]:
+            house.step(Ended(action.id, "ok"))
+        house.heals(name)
+        house.wait(up)
+    assert len(house.acts) <= 3
+    assert house.case(name).hands_off is not None
+    assert len({item.id for _, item in house.told}) == 1

@@ -204,7 +204,7 @@ class World:
         if kill == "before":
             self.kill()
             return []
-        effects = self.core.handle(happening, self.reading())
+        effects: list[Effect] = self.core.handle(happening, self.reading())
         if kill == "after":
             self.kill()
             return []
@@ -287,6 +287,10 @@ class World:
             assert self.true >= settled, f"{DB} has not settled"
         if name != ASKED and not self.things[name].critical:
             assert keeper_rules.quiet_until(RULES, self.wall) is None, "it is quiet"
+
+    def resume(self, name: str) -> None:
+        """Let ada resume one target."""
+        self.tell(Resume(name, "ada"))
 
     def finish(self, outcome: str, heals: bool, kill: str = "") -> None:
         """Let the action end that began first."""
