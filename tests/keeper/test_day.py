@@ -67,6 +67,13 @@ class Day(RuleBasedStateMachine):
                 self.world.finish("ok" if ok else "failed", False)
         self.world.resume(name)
 
+    @rule(name=st.sampled_from((WEB, DISK, APP, DB)))
+    def comes_again_after_hours_of_health(self, name: str) -> None:
+        self.heals(name, "")
+        self.world.wait(5 * HOUR)
+        self.fails(name, True, "")
+        self.world.wait(2 * MINUTE)
+
     @rule()
     def all_fails(self) -> None:
         for name in reversed(TARGETS):
