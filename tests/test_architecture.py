@@ -38,7 +38,7 @@ THIRD_PARTY = {
     ): set(modules)
     for package, modules in rows("package")
 } | {"rota_agents": {"load"}}
-ONE_PLACE = {"sqlite3": {"store"}, "subprocess": {"analyze"}, "ctypes": {"generate"}, "tomllib": {"load"}}
+ONE_PLACE = {"sqlite3": {"database"}, "subprocess": {"analyze"}, "ctypes": {"generate"}, "tomllib": {"load"}}
 
 
 @functools.cache

@@ -1,25 +1,33 @@
-"""The only SQL: events and runs, an index of the journal that can be thrown away and rebuilt."""
+"""The only SQL of rotad: events and runs, an index of the journal that can be thrown away and rebuilt."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from rota import lifetime
-from rota.errors import Exit, RotaError
+from rota.database import (
+    DamagedError,
+    FullError,
+    connect,
+    open_or_anew,
+    set_aside,
+    transaction,
+    translated,
+    upgrade,
+)
 from rota.events import Event, Run, fold
 from rota.lifetime import Lifetime
 from rota.marks import Mark, advance
 from rota.query import EVERYTHING, Query
 from rota.schema import COLUMNS, MIGRATIONS, SCHEMA, VERSION
 from rota.totals import GROUP, Totals, changes, from_json, group
+
+__all__ = ["Appended", "DamagedError", "FullError", "Recorded", "Store", "open_store", "set_aside"]
 
 T = TypeVar("T")
 
@@ -31,7 +39,6 @@ LASTING = frozenset(("failed", "deactivated", "skipped", "not-started", "stopped
 journald writes to the disk every five minutes (SyncIntervalSec=, journald.conf(5)), so after a power cut the
 store may be all that knows of a run. Other events go to the disk with these, or when the kernel sees fit.
 """
-_CHECKED_WHOLE = 64 * 1024 * 1024
 _LIST = ", ".join(COLUMNS)
 # An update keeps the rowid: runs are in the order of the journal, whatever the clock did.
 _SAVE = (
@@ -93,14 +100,6 @@ def _event_row(recorded: Recorded) -> tuple[Any, ...]:
     return (seq, event.run, event.agent, event.kind, event.at, data, event.monotonic)
 
 
-class DamagedError(Exception):
-    """The database file is not what rota wrote; its path is the argument."""
-
-
-class FullError(RotaError):
-    """There is no room to write; nothing was changed."""
-
-
 def _run(row: Sequence[Any]) -> Run:
     values = dict(zip(COLUMNS, row, strict=True))
     values |= {name: bool(values[name]) for name in ("archived", "output_filed")}
@@ -117,25 +116,6 @@ def _fitting(items: Iterable[T], size: Callable[[T], int]) -> Iterator[T]:
             return
 
 
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
-        raise  # a mistake of ours, not the file's: a new store would meet it again
-    except UnicodeDecodeError as error:
-        raise DamagedError(f"a name in it is not UTF-8: {error.object!r}") from None
-    except sqlite3.Error as error:
-        # Python's own errors have no such name: what it read is not UTF-8.
-        name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
-        if name in ("SQLITE_FULL", "SQLITE_IOERR_WRITE"):
-            raise FullError(f"{path}: {error}", "Recording goes on when there is room again.") from None
-        # SQLITE_ERROR: our SQL does not fit its tables.
-        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or name == "SQLITE_ERROR":
-            raise DamagedError(str(error)) from None
-        raise RotaError(f"{path}: {error}", exit_code=Exit.FAILED) from None
-
-
 class Store:
     """Events, runs and the journal cursor, always changed together.
 
@@ -146,31 +126,17 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with _translated(path):
-            self._db = sqlite3.connect(path, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
+        with translated(path):
+            self._db = connect(path)
             self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
-            if path.stat().st_size <= _CHECKED_WHOLE:
-                verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
-                if verdict != "ok":
-                    raise DamagedError(verdict)
-            self._upgrade()
-
-    def _upgrade(self) -> None:
-        """Make the tables, or change older ones, each step in a transaction."""
-        while (version := self._db.execute("PRAGMA user_version").fetchone()[0]) != VERSION:
-            script = MIGRATIONS.get(version, "") if version else SCHEMA
-            if not script:
-                raise DamagedError(f"it has schema {version}, this rota writes {VERSION}")
-            after = version + 1 if version else VERSION
-            self._db.executescript(f"BEGIN;{script}PRAGMA user_version = {after};COMMIT;")
+            upgrade(self._db, VERSION, SCHEMA, MIGRATIONS)
 
     def close(self) -> None:
         """Close the database."""
         self._db.close()
 
     def _meta(self, key: str) -> str | None:
-        with _translated(self._path):
+        with translated(self._path):
             row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return row[0] if row else None
 
@@ -190,26 +156,18 @@ class Store:
         """
         found = list(events)
         lasting = any(event.kind in LASTING for event in found)
-        with _translated(self._path):
-            self._db.execute(f"PRAGMA synchronous = {'FULL' if lasting else 'NORMAL'}")
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                before = self._known({event.run for event in found})
-                changed: dict[str, Run] = {}
-                for event in found:
-                    changed[event.run] = fold(changed.get(event.run) or before.get(event.run), event)
-                recorded = list(map(Recorded, count(self._last_seq() + 1), found))
-                self._db.executemany(_INSERT, map(_event_row, recorded))
-                marks = [advance(event) for event in found if event.kind in ("served", "missed")]
-                self._db.executemany(_ADVANCE, marks)
-                self._db.executemany(_SAVE, changed.values())
-                self._count(before, changed)
-                self._db.execute("INSERT OR REPLACE INTO meta VALUES ('cursor', ?)", (cursor,))
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        with transaction(self._db, self._path, lasting=lasting):
+            before = self._known({event.run for event in found})
+            changed: dict[str, Run] = {}
+            for event in found:
+                changed[event.run] = fold(changed.get(event.run) or before.get(event.run), event)
+            recorded = list(map(Recorded, count(self._last_seq() + 1), found))
+            self._db.executemany(_INSERT, map(_event_row, recorded))
+            marks = [advance(event) for event in found if event.kind in ("served", "missed")]
+            self._db.executemany(_ADVANCE, marks)
+            self._db.executemany(_SAVE, changed.values())
+            self._count(before, changed)
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('cursor', ?)", (cursor,))
         return Appended(list(changed.values()), recorded)
 
     def _known(self, runs: Collection[str]) -> dict[str, Run]:
@@ -251,19 +209,19 @@ class Store:
 
     def get(self, run: str) -> Run | None:
         """Return the run of an id."""
-        with _translated(self._path):
+        with translated(self._path):
             return self._get(run)
 
     def find(self, prefix: str, limit: int = 3) -> list[Run]:
         """Return runs whose id begins with `prefix`, newest first."""
         query = f"{_SELECT} WHERE id >= ? AND id < ? ORDER BY rowid DESC LIMIT ?"
-        with _translated(self._path):
+        with translated(self._path):
             return [_run(row) for row in self._db.execute(query, (prefix, f"{prefix}g", limit))]
 
     def runs(self, query: Query = EVERYTHING, limit: int = 50) -> list[Run]:
         """Return the newest of the runs that are wanted, newest first; of more than 1000 maybe not all."""
         where, values = query.where()
-        with _translated(self._path):
+        with translated(self._path):
             rows = self._db.execute(f"{_SELECT} {where} ORDER BY {query.order()} LIMIT ?", [*values, limit])
             return list(_fitting(map(_run, rows), lambda run: len(run.result or "")))
 
@@ -272,7 +230,7 @@ class Store:
         where, values = query.where()
         found: dict[str, Totals] = {}
         # + keeps SQLite from reading all runs there are in the order of an index of agents.
-        with _translated(self._path):
+        with translated(self._path):
             for agent, *row in self._db.execute(
                 f"SELECT agent, {GROUP} FROM runs {where} GROUP BY +agent, +state", values
             ):
@@ -282,13 +240,13 @@ class Store:
     def mark(self, agent: str) -> Mark | None:
         """Return up to where an agent's slots are accounted for, None if they are not."""
         query = f"SELECT {', '.join(Mark._fields)} FROM marks WHERE agent = ?"
-        with _translated(self._path):
+        with translated(self._path):
             row = self._db.execute(query, (agent,)).fetchone()
         return Mark(*row) if row else None
 
     def marked(self) -> list[str]:
         """Return the agents whose slots are accounted for."""
-        with _translated(self._path):
+        with translated(self._path):
             return [row[0] for row in self._db.execute("SELECT agent FROM marks")]
 
     def set_mark(self, agent: str, mark: Mark | None) -> None:
@@ -297,7 +255,7 @@ class Store:
         Raises:
             FullError: there is no room.
         """
-        with _translated(self._path):
+        with translated(self._path):
             if mark is None:
                 self._db.execute("DELETE FROM marks WHERE agent = ?", (agent,))
             else:
@@ -306,7 +264,7 @@ class Store:
     def of_slot(self, agent: str, slot: int) -> Run | None:
         """Return the run that served a slot, or the row of missed slots that it is one of."""
         query = f"{_SELECT} WHERE agent = ? AND slot <= ? AND coalesce(slot_until, slot) >= ? LIMIT 1"
-        with _translated(self._path):
+        with translated(self._path):
             row = self._db.execute(query, (agent, slot, slot)).fetchone()
         return _run(row) if row else None
 
@@ -314,7 +272,7 @@ class Store:
         """Return an agent's runs that began at a moment or later, and the one before, as recorded."""
         query = f"{_SELECT} WHERE agent = ? AND state != 'missed' ORDER BY rowid DESC"
         found: list[Run] = []
-        with _translated(self._path):
+        with translated(self._path):
             for row in self._db.execute(query, (agent,)):
                 found.append(_run(row))
                 if found[-1].over and (found[-1].started or 0) < at:
@@ -328,7 +286,7 @@ class Store:
             "SELECT seq, kind, agent, run, at, data, monotonic FROM events "
             f"WHERE seq > ? {where} ORDER BY seq LIMIT ?"
         )
-        with _translated(self._path):
+        with translated(self._path):
             rows = self._db.execute(query, [since, *values, limit])
             return [
                 Recorded(seq, Event(kind, name, run, at, json.loads(data), monotonic))
@@ -337,7 +295,7 @@ class Store:
 
     def bounds(self) -> tuple[int, int]:
         """Return the number of the event from which on none is missing, and of the last; (1, 0) for none."""
-        with _translated(self._path):
+        with translated(self._path):
             first = self._meta("first")
             return int(first or 1), self._last_seq()
 
@@ -345,7 +303,7 @@ class Store:
         """Return the number of the last event that was before a moment, where the clock only went forward."""
         low, high = self.bounds()
         low -= 1
-        with _translated(self._path):
+        with translated(self._path):
             while low < high:
                 middle = (low + high + 1) // 2
                 row = self._db.execute("SELECT at FROM events WHERE seq >= ? LIMIT 1", (middle,)).fetchone()
@@ -356,7 +314,7 @@ class Store:
         """Return what the runs of each agent come to from a day on (days since 1970, UTC)."""
         found: dict[str, Totals] = {}
         wanted = None if agents is None else set(agents)
-        with _translated(self._path):
+        with translated(self._path):
             rows = self._db.execute("SELECT agent, data FROM totals WHERE day >= ?", (since_day,))
             for agent, data in rows:
                 if wanted is None or agent in wanted:
@@ -365,7 +323,7 @@ class Store:
 
     def lifetime(self, agent: str) -> Lifetime:
         """Return what an agent's runs come to since the store began, whatever was forgotten meanwhile."""
-        with _translated(self._path):
+        with translated(self._path):
             return self._lifetime(agent)
 
     def prune(self, before: int, keep: int, critical: Collection[str] = ()) -> int:
@@ -382,16 +340,9 @@ class Store:
         Returns:
             How many runs and events were forgotten, some hundreds at the most.
         """
-        with _translated(self._path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                done = self._prune_runs(before, max(keep, 1), critical)
-                done += self._prune_events(before, critical)
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        with transaction(self._db, self._path, lasting=False):
+            done = self._prune_runs(before, max(keep, 1), critical)
+            done += self._prune_events(before, critical)
         return done
 
     def _prune_runs(self, before: int, keep: int, critical: Collection[str]) -> int:
@@ -431,19 +382,19 @@ class Store:
 
     def forget_totals(self, before_day: int) -> None:
         """Forget the totals of days before this one (days since 1970, UTC)."""
-        with _translated(self._path):
+        with translated(self._path):
             self._db.execute("DELETE FROM totals WHERE day < ?", (before_day,))
 
     def unfiled(self, since: int, limit: int) -> list[Run]:
         """Return runs that ended after `since` and are archived, but without what they said; oldest first."""
         query = f"{_SELECT} WHERE archived AND NOT output_filed AND ended >= ? ORDER BY rowid LIMIT ?"
-        with _translated(self._path):
+        with translated(self._path):
             return [_run(row) for row in self._db.execute(query, (since, limit))]
 
     def unarchived(self, since: int) -> list[Run]:
         """Return runs that are under way, and those that ended after `since` with resources not filed."""
         query = f"{_SELECT} WHERE NOT archived AND (ended IS NULL OR ended >= ?)"
-        with _translated(self._path):
+        with translated(self._path):
             return [_run(row) for row in self._db.execute(query, (since,))]
 
 
@@ -456,25 +407,4 @@ def open_store(path: Path) -> tuple[Store, str | None]:
     Raises:
         RotaError: the file can neither be used nor moved aside.
     """
-    try:
-        return Store(path), None
-    except DamagedError as error:
-        damage = str(error)
-    except OSError as error:
-        raise RotaError(f"{path}: {error.strerror}", exit_code=Exit.FAILED) from None
-    try:
-        aside = set_aside(path)
-    except OSError as error:
-        raise RotaError(f"{path} is damaged ({damage}) and cannot be moved: {error.strerror}") from None
-    return Store(path), f"{damage}; it is kept as {aside}"
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a damaged database with its journal files, and return its new name."""
-    stamp = f"{time.strftime('%Y%m%dT%H%M%S')}.{time.time_ns() % 10**9:09}"
-    aside = path.with_name(f"{path.name}.damaged-{stamp}")
-    for suffix in ("", "-wal", "-shm"):
-        source = path.with_name(path.name + suffix)
-        if source.exists():
-            source.rename(aside.with_name(aside.name + suffix))
-    return aside
+    return open_or_anew(path, Store)

@@ -1,0 +1,194 @@
+"""One step at a time: decided, filed, and only then handed out to be done. Owns the ledger, and no clock."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from rota.database import DamagedError, set_aside
+from rota.errors import RotaError
+from rota.frozen import to_plain
+from rota.keeper_rules import Rules
+from rota.quantity import USEC
+
+from . import policy
+from .ledger import Ledger, open_ledger
+from .messages import Act, Anew, Effect, Event, Happening, Observed, Started, Tick, Unrecorded
+from .state import Reading, State, set_clock
+from .words import Finding, Target
+
+CHECK = "ledger"
+"""What is wrong with the ledger is found by a check of this name, which the keeper has beside all others."""
+_ITSELF = Target("check", CHECK)
+_RETRY = 60 * USEC
+_UNFILED = 5000
+"""So many events wait for room on the disk; of more, the oldest are lost, and that is filed."""
+
+
+class Core:
+    """The keeper without its edges. What `handle` returns is to be carried out, in that order.
+
+    With no room on the disk the state is kept in memory, people are told, and nothing is acted on.
+
+    Attributes:
+        rules: the policy.
+        state: what is remembered.
+        ledger: where it is filed; None as long as it cannot be opened.
+        effects: what is to be carried out first.
+    """
+
+    def __init__(self, path: Path, rules: Rules, checks: frozenset[str], now: Reading) -> None:
+        """Take up what the ledger holds.
+
+        Args:
+            path: of the ledger.
+            rules: the policy.
+            checks: the names of the checks that will look.
+            now: the clocks.
+        """
+        self.rules = rules
+        self.state = State()
+        self.ledger: Ledger | None = None
+        self._path = path
+        self._checks = checks | {CHECK}
+        self._events: list[Event] = []
+        self._lost = 0
+        self._wrong = ""
+        self._retry = 0
+        self.effects = self._open(now) + self._step(Tick(), now)
+
+    @property
+    def wake(self) -> int | None:
+        """When a Tick is due (microseconds since 1970) if nothing happens before; None: never."""
+        moments = [policy.wake(self.state, self.rules), self._retry if self._wrong else None]
+        return min((at for at in moments if at is not None), default=None)
+
+    def handle(self, happening: Happening, now: Reading) -> list[Effect]:
+        """Take in that something happened; return what is to be carried out, all of it being filed."""
+        late = self._open(now) if self.ledger is None and now.real >= self._retry else []
+        return late + self._step(happening, now)
+
+    def close(self) -> None:
+        """Close the ledger."""
+        if self.ledger is not None:
+            self.ledger.close()
+            self.ledger = None
+
+    def _open(self, now: Reading) -> list[Effect]:
+        """Open the ledger, and bring what was noticed without it into what it holds."""
+        try:
+            self.ledger, state, damage = open_ledger(self._path)
+        except RotaError as error:
+            self._wrong, self._retry = error.message, now.real + _RETRY
+            return []
+        memory, self.state = self.state, state
+        self._lost += len(self._events)  # what they tell is found anew
+        self._events = []
+        effects = self._step(Started(self._checks), now)
+        if damage:
+            effects += self._step(Anew(damage), now)
+        for target, findings in _seen(memory):
+            effects += self._step(Observed(findings[0], target, findings[1]), now)
+        for item in memory.escalations:
+            kept = replace(item, id=self.state.serial, told=None)
+            escalations = (*self.state.escalations, kept)
+            self.state = replace(self.state, serial=kept.id + 1, escalations=escalations)
+            self._events.append(Event("escalated", str(kept.target), now.real, to_plain(kept, whole=True)))
+        self.state = replace(self.state, maintenance=(*self.state.maintenance, *memory.maintenance))
+        return effects
+
+    def _step(self, happening: Happening, now: Reading) -> list[Effect]:
+        self.state, by = set_clock(self.state, now)
+        if by:
+            self._events.append(Event("clock-set", "", now.real, {"by": by}))
+        effects = self._stepped(happening, now)
+        effects += self._file(now)
+        if self._wrong:
+            effects = self._without_acts(effects, now)
+        if bool(self._wrong) != (str(_ITSELF) in self.state.cases and self._open_of_itself()):
+            effects += self._step(Observed(CHECK, _ITSELF, self._findings(now)), now)
+        return effects
+
+    def _stepped(self, happening: Happening, now: Reading) -> list[Effect]:
+        done = policy.step(self.state, happening, self.rules, now.real)
+        self.state = done.state
+        self._events += done.events
+        return list(done.effects)
+
+    def _without_acts(self, effects: list[Effect], now: Reading) -> list[Effect]:
+        """Return the effects without actions, which have no row: they are taken back."""
+        while act := next((item for item in effects if isinstance(item, Act)), None):
+            effects.remove(act)
+            effects += self._stepped(Unrecorded(act.action.id, self._wrong), now)
+        return effects
+
+    def _open_of_itself(self) -> bool:
+        return bool(self.state.cases[str(_ITSELF)].open)
+
+    def _findings(self, now: Reading) -> tuple[Finding, ...]:
+        if not self._wrong:
+            return ()
+        summary = f"the keeper cannot write its ledger, and acts on nothing: {self._wrong}"
+        return (Finding(_ITSELF, "unwritable", "critical", now.real, summary),)
+
+    def _file(self, now: Reading) -> list[Effect]:
+        """File the state and what led to it; leave word if that is not possible."""
+        if self.ledger is None:
+            self._keep()
+            return []
+        lost = [Event("events-lost", "", now.real, {"count": self._lost})] if self._lost else []
+        try:
+            self.ledger.file(self.state, [*lost, *self._events])
+        except DamagedError as error:
+            return self._anew(str(error), now)
+        except RotaError as error:
+            self._wrong, self._retry = error.message, now.real + _RETRY
+            self._keep()
+        else:
+            self._events, self._lost, self._wrong = [], 0, ""
+        return []
+
+    def _keep(self) -> None:
+        """Keep the newest of the events that could not be filed."""
+        self._lost += max(len(self._events) - _UNFILED, 0)
+        self._events = self._events[-_UNFILED:]
+
+    def _anew(self, damage: str, now: Reading) -> list[Effect]:
+        """Move a ledger aside that was found to be damaged, and file all that is remembered in a new one."""
+        self.close()
+        effects: list[Effect] = []
+        try:
+            aside = set_aside(self._path)
+            self.ledger, _, _ = open_ledger(self._path)
+            again = [
+                Event(
+                    "finding-opened",
+                    name,
+                    now.real,
+                    {"check": item.check, "finding": to_plain(item.finding, whole=True)},
+                )
+                for name, case in self.state.cases.items()
+                for item in case.open.values()
+            ]
+            self.ledger.file(self.state, again)
+            effects = self._stepped(Anew(f"{damage}; it is kept as {aside}"), now)
+            self.ledger.file(self.state, self._events)
+        except OSError as error:
+            self._wrong, self._retry = f"{self._path}: {error.strerror}", now.real + _RETRY
+            self._keep()
+        except (DamagedError, RotaError) as error:
+            self._wrong, self._retry = str(error), now.real + _RETRY
+            self._keep()
+        else:
+            self._events, self._lost, self._wrong = [], 0, ""
+        return effects
+
+
+def _seen(state: State) -> list[tuple[Target, tuple[str, tuple[Finding, ...]]]]:
+    """Return what each check found of each target, but of the ledger itself."""
+    found: dict[tuple[Target, str], list[Finding]] = {}
+    for case in state.cases.values():
+        for item in case.open.values():
+            if item.finding.target != _ITSELF:
+                found.setdefault((item.finding.target, item.check), []).append(item.finding)
+    return [(target, (check, tuple(items))) for (target, check), items in found.items()]

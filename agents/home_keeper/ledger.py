@@ -1,0 +1,280 @@
+"""The keeper's memory, a database of its own: what is open, what was done, and events with a number each.
+
+A row of an action is on the disk before the action begins (`file` returns, then it is carried out), its
+outcome after. So killed at any moment, the keeper finds each action that it may have begun, and counts it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rota.database import DamagedError, connect, open_or_anew, transaction, translated, upgrade
+from rota.frozen import from_plain, to_plain
+
+from .messages import Event
+from .state import Case, State
+
+VERSION = 1
+"""Of the schema."""
+EVENT_VERSION = 1
+"""Of the events' data; an event keeps the one that it was written with."""
+_CHECKPOINT = 1000
+_PRUNED_AT_ONCE = 500
+
+FINDING = (
+    *("id", "target", "problem", "severity", "check_name", "since"),
+    *("opened", "closed", "summary", "details"),
+)
+"""Columns of a finding; `since` is when it began as its check knows, the others when the keeper knew."""
+ACTION = (
+    *("id", "target", "problem", "remedy", "why", "attempt", "approved_by", "begun"),
+    *("ended", "outcome", "error", "report", "verdict", "recovered"),
+)
+"""Columns of an action; `outcome` is its own word, `verdict` what came of it, `recovered` the microseconds
+that the target was in trouble. Without an outcome it is under way, or was when the keeper was killed."""
+_SCHEMA = f"""
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE cases (target TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, version INTEGER NOT NULL, kind TEXT NOT NULL,
+    target TEXT NOT NULL, at INTEGER NOT NULL, data TEXT NOT NULL
+);
+CREATE TABLE findings (id INTEGER PRIMARY KEY, {", ".join(FINDING[1:])});
+CREATE UNIQUE INDEX findings_open ON findings (target, problem) WHERE closed IS NULL;
+CREATE INDEX findings_of_target ON findings (target);
+CREATE TABLE actions (id INTEGER PRIMARY KEY, {", ".join(ACTION[1:])});
+CREATE INDEX actions_of_target ON actions (target);
+INSERT INTO meta VALUES ('id', lower(hex(randomblob(8))));
+"""
+_MIGRATIONS: Mapping[int, str] = {}
+
+
+class Recorded(NamedTuple):
+    """An event with its number: the next event has the next one.
+
+    Attributes:
+        seq: its number.
+        version: of its data.
+        event: what happened.
+    """
+
+    seq: int
+    version: int
+    event: Event
+
+
+_OPENED = f"INSERT OR IGNORE INTO findings ({', '.join(FINDING[1:])}) VALUES (?, ?, ?, ?, ?, ?, NULL, ?, ?)"
+_CHANGED = (
+    "UPDATE findings SET severity = ?, summary = ?, details = ? "
+    "WHERE target = ? AND problem = ? AND closed IS NULL"
+)
+_CLOSED = "UPDATE findings SET closed = ? WHERE target = ? AND problem = ? AND closed IS NULL"
+_BEGUN = f"INSERT OR IGNORE INTO actions ({', '.join(ACTION[:8])}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_ENDED = "UPDATE actions SET ended = ?, outcome = ?, error = ?, report = ? WHERE id = ?"
+_JUDGED = "UPDATE actions SET verdict = ?, recovered = ? WHERE id = ?"
+
+
+def _opened(event: Event) -> tuple[Any, ...]:
+    found = event.data["finding"]
+    details = json.dumps(found.get("details", {}))
+    of_check = (event.data["check"], found["since"], event.at)
+    return (event.target, found["problem"], found["severity"], *of_check, found["summary"], details)
+
+
+def _changed(event: Event) -> tuple[Any, ...]:
+    found = event.data["finding"]
+    details = json.dumps(found.get("details", {}))
+    return (found["severity"], found["summary"], details, event.target, found["problem"])
+
+
+def _closed(event: Event) -> tuple[Any, ...]:
+    return (event.at, event.target, event.data["problem"])
+
+
+def _begun(event: Event) -> tuple[Any, ...]:
+    data = event.data
+    remedy = " ".join(filter(None, (data["remedy"]["word"], data["remedy"].get("argument"))))
+    what = (data["id"], event.target, data["problem"], remedy)
+    return (*what, data["why"], data["attempt"], data.get("by", ""), event.at)
+
+
+def _ended(event: Event) -> tuple[Any, ...]:
+    data = event.data
+    return (event.at, data["outcome"], data["error"], json.dumps(data["report"]), data["id"])
+
+
+def _judged(event: Event) -> tuple[Any, ...]:
+    return (event.data["verdict"], event.data["recovered"], event.data["id"])
+
+
+_FOLD: Mapping[str, tuple[str, Callable[[Event], tuple[Any, ...]]]] = {
+    "finding-opened": (_OPENED, _opened),
+    "finding-changed": (_CHANGED, _changed),
+    "finding-closed": (_CLOSED, _closed),
+    "remedy-begun": (_BEGUN, _begun),
+    "remedy-ended": (_ENDED, _ended),
+    "remedy-judged": (_JUDGED, _judged),
+}
+"""What events do to the tables of findings and actions, which are nothing but their sum."""
+
+
+class Ledger:
+    """The state, always changed together with the events that changed it.
+
+    Raises (every method):
+        DamagedError: the file is not a ledger; see `open_ledger`.
+        FullError: there is no room; nothing was changed.
+        RotaError: it cannot be read or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._cases: dict[str, Case] = {}
+        self._house = ""
+        with translated(path):
+            self._db = connect(path)
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
+            upgrade(self._db, VERSION, _SCHEMA, _MIGRATIONS)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    def _meta(self, key: str) -> str | None:
+        with translated(self._path):
+            row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def id(self) -> str:
+        """Return what tells this ledger from one that was begun anew: whose events have other numbers."""
+        return self._meta("id") or ""
+
+    def load(self) -> State:
+        """Return the state as it was filed last."""
+        house = self._meta("house") or "{}"
+        with translated(self._path):
+            rows = self._db.execute("SELECT target, data FROM cases").fetchall()
+        try:
+            cases = {name: from_plain(Case, json.loads(data), name) for name, data in rows}
+            state = replace(from_plain(State, json.loads(house), "house"), cases=cases)
+        except ValueError as error:
+            raise DamagedError(str(error)) from None
+        self._cases, self._house = dict(cases), _house(state)
+        return state
+
+    def file(self, state: State, events: Sequence[Event]) -> list[Recorded]:
+        """File a state and the events that led to it in one transaction; return them with their numbers.
+
+        With events, it is on the disk when this returns.
+        """
+        house = _house(state)
+        changed = [(name, case) for name, case in state.cases.items() if self._cases.get(name) is not case]
+        gone = [(name,) for name in self._cases.keys() - state.cases.keys()]
+        if not (events or changed or gone or house != self._house):
+            return []
+        recorded: list[Recorded] = []
+        with transaction(self._db, self._path, lasting=bool(events)):
+            for seq, event in zip(count(self._last_seq() + 1), events, strict=False):
+                recorded.append(Recorded(seq, EVENT_VERSION, event))
+                row = (seq, EVENT_VERSION, event.kind, event.target, event.at, json.dumps(dict(event.data)))
+                self._db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", row)
+                if (fold := _FOLD.get(event.kind)) is not None:
+                    self._db.execute(fold[0], fold[1](event))
+            self._db.executemany("DELETE FROM cases WHERE target = ?", gone)
+            rows = [(name, json.dumps(to_plain(case))) for name, case in changed]
+            self._db.executemany("INSERT OR REPLACE INTO cases VALUES (?, ?)", rows)
+            whole = json.dumps(to_plain(replace(state, cases={})))
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('house', ?)", (whole,))
+        self._cases, self._house = dict(state.cases), house
+        return recorded
+
+    def _last_seq(self) -> int:
+        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+        return int(row[0]) if row else 0
+
+    def events(self, since: int, limit: int = 500) -> list[Recorded]:
+        """Return events after number `since`, oldest first."""
+        query = "SELECT seq, version, kind, target, at, data FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
+        with translated(self._path):
+            return [
+                Recorded(seq, version, Event(kind, target, at, json.loads(data)))
+                for seq, version, kind, target, at, data in self._db.execute(query, (since, limit))
+            ]
+
+    def bounds(self) -> tuple[int, int]:
+        """Return the number of the event from which on none is missing, and of the last; (1, 0) for none."""
+        with translated(self._path):
+            return int(self._meta("first") or 1), self._last_seq()
+
+    def findings(self, target: str = "", limit: int = 50) -> list[dict[str, Any]]:
+        """Return findings of a target, "" is all, newest first: by column, see FINDING."""
+        return self._rows("findings", FINDING, target, limit)
+
+    def actions(self, target: str = "", limit: int = 50) -> list[dict[str, Any]]:
+        """Return actions on a target, "" is all, newest first: by column, see ACTION."""
+        return self._rows("actions", ACTION, target, limit)
+
+    def _rows(self, table: str, columns: Sequence[str], target: str, limit: int) -> list[dict[str, Any]]:
+        where, values = ("WHERE target = ?", [target]) if target else ("", [])
+        query = f"SELECT {', '.join(columns)} FROM {table} {where} ORDER BY id DESC LIMIT ?"
+        with translated(self._path):
+            rows = [dict(zip(columns, row, strict=True)) for row in self._db.execute(query, [*values, limit])]
+        for row in rows:
+            for name in ("details", "report"):
+                if row.get(name) is not None:
+                    row[name] = json.loads(row[name])
+        return rows
+
+    def prune(self, before: int) -> int:
+        """Forget some of what was over before a moment; call it while it returns any.
+
+        What is open and what is under way stays. So do the state, and the numbers of events.
+        """
+        query = "SELECT seq, at FROM events ORDER BY seq LIMIT ?"
+        with transaction(self._db, self._path, lasting=False):
+            last = 0
+            for seq, at in self._db.execute(query, (_PRUNED_AT_ONCE,)).fetchall():
+                if at >= before:
+                    break
+                last = seq
+            done = self._db.execute("DELETE FROM events WHERE seq <= ?", (last,)).rowcount
+            if last:
+                self._db.execute("INSERT OR REPLACE INTO meta VALUES ('first', ?)", (str(last + 1),))
+            for table, over in (("findings", "closed"), ("actions", "ended")):
+                rows = f"SELECT id FROM {table} WHERE {over} < ? ORDER BY id LIMIT ?"
+                done += self._db.execute(
+                    f"DELETE FROM {table} WHERE id IN ({rows})", (before, _PRUNED_AT_ONCE)
+                ).rowcount
+        return done
+
+
+def _house(state: State) -> str:
+    """Return what is remembered beside the cases, but for when the last step was: it alone is not filed."""
+    return json.dumps(to_plain(replace(state, cases={}, at=0)))
+
+
+def open_ledger(path: Path) -> tuple[Ledger, State, str | None]:
+    """Open the ledger; one that is damaged is moved aside and begun anew.
+
+    Returns:
+        The ledger, its state, and what was wrong with the one before, None if nothing.
+
+    Raises:
+        RotaError: the file can neither be used nor moved aside.
+    """
+
+    def opened(path: Path) -> tuple[Ledger, State]:
+        ledger = Ledger(path)
+        try:
+            return ledger, ledger.load()
+        except BaseException:
+            ledger.close()
+            raise
+
+    (ledger, state), damage = open_or_anew(path, opened)
+    return ledger, state, damage

@@ -1,0 +1,131 @@
+"""The only user of sqlite3: opens databases, moves damaged ones aside, and says what is wrong with them."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from rota.errors import Exit, RotaError
+
+T = TypeVar("T")
+
+Connection = sqlite3.Connection
+
+_CHECKED_WHOLE = 64 * 1024 * 1024
+
+
+class DamagedError(Exception):
+    """The database file is not what rota wrote; what is wrong with it is the argument."""
+
+
+class FullError(RotaError):
+    """There is no room to write; nothing was changed."""
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Raise what SQLite raises as what it means for a file: DamagedError, FullError or RotaError."""
+    try:
+        yield
+    except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
+        raise  # a mistake of ours, not the file's: a new store would meet it again
+    except UnicodeDecodeError as error:
+        raise DamagedError(f"a name in it is not UTF-8: {error.object!r}") from None
+    except sqlite3.Error as error:
+        # Python's own errors have no such name: what it read is not UTF-8.
+        name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
+        if name in ("SQLITE_FULL", "SQLITE_IOERR_WRITE"):
+            raise FullError(f"{path}: {error}", "Recording goes on when there is room again.") from None
+        # SQLITE_ERROR: our SQL does not fit its tables.
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or name == "SQLITE_ERROR":
+            raise DamagedError(str(error)) from None
+        raise RotaError(f"{path}: {error}", exit_code=Exit.FAILED) from None
+
+
+def connect(path: Path) -> Connection:
+    """Open a database with a write-ahead log and transactions begun by hand; look through it if it is small.
+
+    Raises (inside `translated`):
+        DamagedError: it is damaged.
+        OSError: it cannot be looked at.
+        RotaError: it cannot be opened.
+    """
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("PRAGMA journal_mode = WAL")
+    if path.stat().st_size <= _CHECKED_WHOLE:
+        verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise DamagedError(verdict)
+    return db
+
+
+def upgrade(db: Connection, version: int, schema: str, migrations: Mapping[int, str]) -> None:
+    """Make the tables, or change older ones, each step in a transaction.
+
+    Args:
+        db: the database.
+        version: of the schema that is wanted, in PRAGMA user_version.
+        schema: SQL that makes it in an empty database.
+        migrations: SQL that leads to the next version, by the one it leads away from.
+
+    Raises:
+        DamagedError: it has a version that nothing leads away from.
+    """
+    while (found := db.execute("PRAGMA user_version").fetchone()[0]) != version:
+        script = migrations.get(found, "") if found else schema
+        if not script:
+            raise DamagedError(f"it has schema {found}, this rota writes {version}")
+        after = found + 1 if found else version
+        db.executescript(f"BEGIN;{script}PRAGMA user_version = {after};COMMIT;")
+
+
+@contextmanager
+def transaction(db: Connection, path: Path, *, lasting: bool) -> Iterator[None]:
+    """Do all of it or nothing; `lasting`: it is on the disk when this returns."""
+    with translated(path):
+        db.execute(f"PRAGMA synchronous = {'FULL' if lasting else 'NORMAL'}")
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+
+
+def open_or_anew(path: Path, opened: Callable[[Path], T]) -> tuple[T, str | None]:
+    """Open a database; one that is damaged is moved aside and begun anew.
+
+    Returns:
+        What `opened` returns, and what was wrong with the file before, None if nothing.
+
+    Raises:
+        RotaError: the file can neither be used nor moved aside.
+    """
+    try:
+        return opened(path), None
+    except DamagedError as error:
+        damage = str(error)
+    except OSError as error:
+        raise RotaError(f"{path}: {error.strerror}", exit_code=Exit.FAILED) from None
+    try:
+        aside = set_aside(path)
+    except OSError as error:
+        raise RotaError(f"{path} is damaged ({damage}) and cannot be moved: {error.strerror}") from None
+    return opened(path), f"{damage}; it is kept as {aside}"
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged database with its journal files, and return its new name."""
+    stamp = f"{time.strftime('%Y%m%dT%H%M%S')}.{time.time_ns() % 10**9:09}"
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    for suffix in ("", "-wal", "-shm"):
+        source = path.with_name(path.name + suffix)
+        if source.exists():
+            source.rename(aside.with_name(aside.name + suffix))
+    return aside
