@@ -49,8 +49,9 @@ def _calm(hold: int) -> int:
 
 
 def _closing(opens: float, margin: float, low: bool) -> float:
-    """Return where a limit closes; where low is bad, always above where it opens, see `Limit.closes`."""
-    return max(opens + margin, math.nextafter(opens, math.inf)) if low else opens - margin
+    """Return where a limit closes: without a margin at the next number there is."""
+    side = math.inf if low else -math.inf
+    return (opens + margin if low else opens - margin) if margin else math.nextafter(opens, side)
 
 
 def limits(name: str, declared: Declared) -> Limits:
@@ -236,11 +237,9 @@ def _endpoint(one: EndpointWatch) -> Endpoint:
 
 def _query(one: QueryWatch, servers: Mapping[str, PrometheusWatch]) -> watches.Query:
     hold = parse_duration(one.hold)
-    if one.above is not None:
-        opens, closes = float(one.above), float(one.above if one.clear is None else one.clear)
-    else:
-        opens = float(one.below or 0)
-        closes = _closing(opens, 0.0 if one.clear is None else one.clear - opens, low=True)
+    low = one.above is None
+    opens = float((one.below if low else one.above) or 0)
+    closes = _closing(opens, 0.0 if one.clear is None else abs(one.clear - opens), low)
     return watches.Query(
         server=one.server or next(iter(servers)),
         expression=one.query,

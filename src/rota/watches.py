@@ -19,8 +19,8 @@ class Limit:
     Attributes:
         severity: of the finding that it opens.
         opens: the value at which it is bad.
-        closes: the value at which it is good. Below `opens`, bad is high; above it, bad is low; equal to it,
-            bad is high, and good is anything less.
+        closes: the value at which it is good. Below `opens`, bad is high; above it, bad is low; never
+            equal to it.
         hold: how long it must be bad before the finding opens.
         calm: how long it must be good before the finding closes.
     """
@@ -37,8 +37,6 @@ class Limit:
 
     def good(self, value: float) -> bool:
         """Return whether `value` closes the finding."""
-        if self.opens == self.closes:
-            return value < self.closes
         return value >= self.closes if self.opens < self.closes else value <= self.closes
 
 

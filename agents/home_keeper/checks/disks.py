@@ -88,7 +88,7 @@ def scaled(limits: Limits, total: int, enough: int) -> Limits:
 
 
 _READ_ONLY = {
-    "error": "{point} is read-only since an error, to protect what is on {source}; see journalctl -k, then run fsck",
+    "error": "{point} is read-only since an error, to protect {source}; see journalctl -k, run fsck",
     "remounted": "{point} has become read-only: somebody remounted it, or {source} failed",
 }
 

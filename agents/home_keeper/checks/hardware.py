@@ -118,7 +118,7 @@ def temperatures(facts: Iterable[Sensor], limits: AllLimits) -> Iterator[Reading
         for sensor in facts:
             top = FALLBACK if sensor.critical is None else sensor.critical
             left = None if sensor.celsius is None else top - sensor.celsius
-            text = f"{sensor.name} is at {sensor.celsius or 0:.0f} °C, critical is {top:.0f} °C; see to its cooling"
+            text = f"{sensor.name} is at {sensor.celsius or 0:.0f} °C, critical is {top:.0f} °C; cool it"
             details = {"celsius": sensor.celsius, "critical": top}
             yield Reading(Target("host", sensor.name), "hot", left, found, text, details)
 

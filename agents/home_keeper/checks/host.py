@@ -180,7 +180,7 @@ def processors(facts: Processors, limits: AllLimits) -> Iterator[Reading]:
         yield Reading(Target("host", "cpu"), "load", facts.busy, limits["cpu"], text, details)
     if "load" in limits:
         each = facts.load / facts.processors
-        text = f"load average of 5 minutes is {facts.load:.1f} on {count}: so many want to run, or wait for disks"
+        text = f"load average of 5 minutes is {facts.load:.1f} on {count}: so many want to run"
         details = {"load": facts.load, "processors": facts.processors}
         yield Reading(Target("host", "load"), "load", each, limits["load"], text, details)
 

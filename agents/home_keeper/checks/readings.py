@@ -1,8 +1,8 @@
 """Readings against limits: what opens a finding, what closes it, and why neither happens at the limit itself.
 
 A check turns facts into readings and decides nothing about time. `settle` does, for all checks alike: a
-finding opens when its reading has been bad for as long as its limit says, and closes when the reading is good,
-which is further away than not bad. In between it stays what it is.
+finding opens when its reading has been bad for as long as its limit says, and closes when it is good, which
+is further away than not bad. In between it stays what it is.
 """
 
 from __future__ import annotations

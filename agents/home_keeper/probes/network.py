@@ -112,7 +112,7 @@ async def tcp(threads: Threads, where: Tcp, timeout: int) -> Tried:
 
 
 async def ping(threads: Threads, host: str, timeout: int) -> Tried:
-    """Try whether a host answers pings, by a socket that needs no privileges (icmp(7)), or by ping(8).
+    """Try whether a host answers echo requests, by an unprivileged socket (icmp(7)), or by a program.
 
     Raises:
         Unavailable: we may not, and there is no ping(8).
