@@ -1,4 +1,4 @@
-"""What the keeper speaks of: targets, findings, remedies, decisions. Times are microseconds since 1970 (UTC)."""
+"""What the keeper speaks of: targets, findings, remedies, decisions. Times: microseconds since 1970 (UTC)."""
 
 from __future__ import annotations
 
@@ -123,6 +123,8 @@ _FOR_PROBLEMS: Mapping[tuple[str, str], str] = {
     ("unit", "timer-stopped"): "start-unit",
     ("disk", "read-only"): "",
     ("disk", "failing"): "",
+    ("disk", "missing"): "",
+    ("disk", "unreachable"): "",
 }
 """What `restart` is for problems where to restart is not what helps."""
 

@@ -1,7 +1,7 @@
 """Frozen dataclasses to plain values for JSON, and back; and moved in time, moment by moment.
 
 What is at its default is left out, so that a field can be added later. Types that are known: str, int, float,
-bool, plain mappings, other such dataclasses, tuples and mappings (by str) of them, and None beside one of them.
+bool, other such dataclasses, tuples and mappings (by str) of them, None beside one of them, and Any.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import types
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
@@ -19,25 +19,24 @@ Moment = Annotated[int, "moment"]
 
 
 @functools.cache
-def _hints(kind: type) -> Mapping[str, Any]:
+def _hints(kind: Any) -> Mapping[str, Any]:
     return get_type_hints(kind, include_extras=True)
 
 
-def to_plain(value: Any) -> Any:
-    """Return a value as `json.dumps` takes it."""
+def to_plain(value: Any, *, whole: bool = False) -> Any:
+    """Return a value as `json.dumps` takes it; whole: with what is at its default."""
     if dataclasses.is_dataclass(value):
-        return dict(_written(value))
+        return dict(_written(value, whole))
     if isinstance(value, Mapping):
-        return {key: to_plain(item) for key, item in value.items()}
-    return [to_plain(item) for item in value] if isinstance(value, tuple) else value
+        return {key: to_plain(item, whole=whole) for key, item in value.items()}
+    return [to_plain(item, whole=whole) for item in value] if isinstance(value, tuple) else value
 
 
-def _written(value: Any) -> Iterator[tuple[str, Any]]:
+def _written(value: Any, whole: bool) -> Iterator[tuple[str, Any]]:
     for field in dataclasses.fields(value):
-        found = getattr(value, field.name)
-        made = field.default_factory is not dataclasses.MISSING
-        if found != (field.default_factory() if made else field.default):  # type: ignore[misc]
-            yield field.name, to_plain(found)
+        found, factory = getattr(value, field.name), field.default_factory
+        if whole or found != (field.default if factory is dataclasses.MISSING else factory()):
+            yield field.name, to_plain(found, whole=whole)
 
 
 def from_plain(kind: type[T], raw: Any, where: str = "") -> T:
@@ -53,7 +52,7 @@ def from_plain(kind: type[T], raw: Any, where: str = "") -> T:
     """
     if not isinstance(raw, dict):
         raise ValueError(f"{where or kind.__name__}: must be an object")
-    hints = _hints(kind)
+    hints = _hints(cast("Any", kind))
     if unknown := raw.keys() - hints.keys():
         raise ValueError(f"{where or kind.__name__}: unknown key {min(unknown)}")
     try:
@@ -63,31 +62,31 @@ def from_plain(kind: type[T], raw: Any, where: str = "") -> T:
 
 
 def _read(hint: Any, raw: Any, where: str) -> Any:
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        return _read(inner[0], raw, where)
-    if origin in (Union, types.UnionType):
-        found = [item for item in inner if item is not type(None)]
-        return None if raw is None else _read(found[0], raw, where)
-    if origin is tuple and isinstance(raw, list):
+    hint = _bare(hint)
+    kind, inner = get_origin(hint) or hint, get_args(hint)
+    if kind in (Union, types.UnionType):
+        known = next(item for item in inner if item is not type(None))
+        return None if raw is None else _read(known, raw, where)
+    if kind is tuple and isinstance(raw, list):
         return tuple(_read(inner[0], item, f"{where}[{index}]") for index, item in enumerate(raw))
-    if hint is Any or origin is type(None):
-        return raw
-    if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(raw, dict):
+    if kind is Mapping and isinstance(raw, dict):
         return {key: _read(inner[1], item, f"{where}.{key}") for key, item in raw.items()}
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return from_plain(hint, raw, where)
-    if hint is float and type(raw) is int:
-        return float(raw)
-    if type(raw) is hint:
-        return raw
-    raise ValueError(f"{where}: must be {getattr(hint, '__name__', hint)}, is {raw!r}")
+    if dataclasses.is_dataclass(kind):
+        return from_plain(cast("Any", kind), raw, where)
+    if kind is Any or type(raw) is kind or (kind is float and type(raw) is int):
+        return float(raw) if kind is float else raw
+    raise ValueError(f"{where}: must be {getattr(kind, '__name__', kind)}, is {raw!r}")
+
+
+def _bare(hint: Any) -> Any:
+    """Return a type without its annotation."""
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
 def moved(value: T, by: int) -> T:
     """Return a dataclass with every moment in it later by so many microseconds."""
     changes: dict[str, Any] = {}
-    for name, hint in _hints(type(value)).items():
+    for name, hint in _hints(cast("Any", type(value))).items():
         if (mover := _mover(hint)) is not None:
             changes[name] = mover(getattr(value, name), by)
     return dataclasses.replace(value, **changes) if changes else value  # type: ignore[type-var]
@@ -105,7 +104,7 @@ def _mover(hint: Any) -> Any:
     if origin is tuple:
         mover = _mover(inner[0])
         return mover and (lambda value, by: tuple(mover(item, by) for item in value))
-    if isinstance(origin, type) and issubclass(origin, Mapping):
+    if origin is Mapping:
         mover = _mover(inner[1])
         return mover and (lambda value, by: {key: mover(item, by) for key, item in value.items()})
     return moved if dataclasses.is_dataclass(hint) else None

@@ -6,14 +6,14 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from agents.home_keeper.checks import host, upkeep
 from agents.home_keeper.checks.readings import Reading
 from agents.home_keeper.checks.words import Malformed, size, span
 from agents.home_keeper.probes import clock
 from agents.home_keeper.probes import host as probes
+from hypothesis import given
+from hypothesis import strategies as st
+
 from rota.resolve import limits
 from rota.watching import TABLE
 
@@ -214,11 +214,23 @@ def test_what_is_said_of_rota() -> None:
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 B"), (512, "512 B"), (1023, "1.0 KiB"), (3.1 * GIB, "3.1 GiB"), (80 * GIB, "80 GiB"), (2**60, "1024 PiB")],
+    [
+        (0, "0 B"),
+        (512, "512 B"),
+        (1023, "1.0 KiB"),
+        (3.1 * GIB, "3.1 GiB"),
+        (80 * GIB, "80 GiB"),
+        (2**60, "1024 PiB"),
+    ],
 )
 def test_sizes_in_words(count: float, text: str) -> None:
     assert size(count) == text
 
 
 def test_spans_in_words() -> None:
-    assert [span(value) for value in (1500, 2_700_000, 90 * S, 40 * 3600 * S)] == ["2ms", "2s", "1min 30s", "1d 16h"]
+    assert [span(value) for value in (1500, 2_700_000, 90 * S, 40 * 3600 * S)] == [
+        "2ms",
+        "2s",
+        "1min 30s",
+        "1d 16h",
+    ]

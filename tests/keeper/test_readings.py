@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from agents.home_keeper.checks.readings import Memory, Reading, settle, when_true
+from agents.home_keeper.words import Finding, Target
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.home_keeper.checks.readings import Memory, Reading, settle, when_true
-from agents.home_keeper.words import Finding, Target
 from rota.watches import Limit
 
 S = 1_000_000
@@ -54,7 +54,9 @@ def play(limits: tuple[Limit, ...], *values: tuple[int, float | None], patience:
         (HIGH, [(0, float("nan")), (30, float("nan"))], ["", ""]),
     ],
 )  # fmt: skip
-def test_when_a_finding_opens_and_closes(limit: Limit, values: list[tuple[int, float]], told: list[str]) -> None:
+def test_when_a_finding_opens_and_closes(
+    limit: Limit, values: list[tuple[int, float]], told: list[str]
+) -> None:
     assert play((limit,), *values) == told
 
 
@@ -120,7 +122,9 @@ def test_nothing_changes_between_the_thresholds(limit: Limit, values: list[int |
 
 
 @given(limits, series)
-def test_an_open_finding_has_been_bad_for_as_long_as_hold_says(limit: Limit, values: list[int | None]) -> None:
+def test_an_open_finding_has_been_bad_for_as_long_as_hold_says(
+    limit: Limit, values: list[int | None]
+) -> None:
     known = [(at, value) for at, value in enumerate(values) if value is not None]
     memory, was = Memory(), False
     for at, value in enumerate(values):

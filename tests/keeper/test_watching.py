@@ -8,9 +8,9 @@ import sys
 from typing import Any
 
 import pytest
+from agents.home_keeper.probes.polls import polls
 from pydantic import ValidationError
 
-from agents.home_keeper.probes.polls import polls
 from rota.frozen import from_plain, to_plain
 from rota.resolve import breaches, limits, resolve
 from rota.watches import Limit, Tcp, Watches
@@ -81,16 +81,23 @@ def test_what_was_written_is_what_the_keeper_reads() -> None:
 def test_each_declared_thing_is_a_check() -> None:
     names = [poll.name for poll in polls(resolve(declared(FULL)))]
     assert len(names) == len(set(names))
-    assert {"processors", "memory", "disks", "rotad", "endpoint-nas", "query-hot", "alerts-main", "database-main"} <= {
-        *names
-    }
+    assert {
+        "processors",
+        "memory",
+        "disks",
+        "rotad",
+        "endpoint-nas",
+        "query-hot",
+        "alerts-main",
+        "database-main",
+    } <= {*names}
     off = {name: False for name in TABLE if name != "certificate"} | {
         "smart": False, "journal": False, "interfaces": False
     }  # fmt: skip
     assert [poll.name for poll in polls(resolve(declared({"watch": off})))] == ["disks"]
 
 
-@pytest.mark.parametrize("name", [name for name in TABLE])
+@pytest.mark.parametrize("name", list(TABLE))
 def test_defaults_make_sense(name: str) -> None:
     row = TABLE[name]
     found = limits(name, declared=True)
@@ -110,9 +117,17 @@ def test_help_says_the_defaults() -> None:
 
 
 BROKEN: list[tuple[dict[str, Any], str, str]] = [
-    ({"watch": {"memory": {"warning": "98%"}}}, "watch.memory.warning", "below critical, which is 97% by default"),
+    (
+        {"watch": {"memory": {"warning": "98%"}}},
+        "watch.memory.warning",
+        "below critical, which is 97% by default",
+    ),
     ({"watch": {"memory": {"warning": "95%", "critical": "91%"}}}, "watch.memory.warning", "which is 91%"),
-    ({"watch": {"battery": {"warning": "5%"}}}, "watch.battery.warning", "must be above critical, which is 7%"),
+    (
+        {"watch": {"battery": {"warning": "5%"}}},
+        "watch.battery.warning",
+        "must be above critical, which is 7%",
+    ),
     ({"watch": {"memory": {"warning": "3%"}}}, "watch.memory.warning", "never close"),
     ({"watch": {"memory": {"hold": "infinity"}}}, "watch.memory.hold", "must have an end"),
     ({"watch": {"interval": "100ms"}}, "watch.interval", "at least 1s"),
@@ -128,8 +143,16 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
     ({"endpoints": {"a": {"http": "http://h/", "status": [99]}}}, "endpoints.a.status[0]", "100 to 599"),
     ({"queries": {"q": {"query": "up", "above": 1}}}, "queries.q.server", "[keeper.prometheus.NAME]"),
     ({"queries": {"q": {"query": "up"}}}, "queries.q", "needs one of above and below"),
-    ({"queries": {"q": {"query": "up", "above": 1, "clear": 2}}}, "queries.q.clear", "not be more than above"),
-    ({"queries": {"q": {"query": "up", "above": 1, "server": "x"}}}, "queries.q.server", "[keeper.prometheus.x]"),
+    (
+        {"queries": {"q": {"query": "up", "above": 1, "clear": 2}}},
+        "queries.q.clear",
+        "not be more than above",
+    ),
+    (
+        {"queries": {"q": {"query": "up", "above": 1, "server": "x"}}},
+        "queries.q.server",
+        "[keeper.prometheus.x]",
+    ),
     ({"databases": {"d": {"url": "/x", "timeout": "1ms"}}}, "databases.d.timeout", "at least 100ms"),
 ]
 
@@ -141,7 +164,10 @@ def test_rules_between_keys(raw: dict[str, Any], key: str, message: str) -> None
 
 
 def test_all_broken_rules_are_told_at_once() -> None:
-    raw = {"watch": {"interval": "1ms", "smart": "1s"}, "endpoints": {"a": {}, "b": {"ping": "h", "slow": "9s"}}}
+    raw = {
+        "watch": {"interval": "1ms", "smart": "1s"},
+        "endpoints": {"a": {}, "b": {"ping": "h", "slow": "9s"}},
+    }
     assert [one.key for one in breaches(declared(raw))] == [
         "watch.interval", "watch.smart", "endpoints.a", "endpoints.b.slow"
     ]  # fmt: skip

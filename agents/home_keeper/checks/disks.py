@@ -67,6 +67,9 @@ def given_up(mountinfo: str) -> frozenset[int]:
     return frozenset(found)
 
 
+_LEAST = 1e-6
+
+
 def scaled(limits: Limits, total: int, enough: int) -> Limits:
     """Return limits of a share such that with `enough` bytes left of `total` not even the mildest opens.
 
@@ -74,7 +77,8 @@ def scaled(limits: Limits, total: int, enough: int) -> Limits:
     """
     if not limits or total <= 0 or not enough or limits[0].opens >= 100:
         return limits
-    factor = min(1.0, 100 * enough / total / (100 - limits[0].opens))
+    factor = 100 * enough / total / (100 - limits[0].opens)
+    factor = min(max(factor, _LEAST), 1.0)
     return tuple(
         Limit(
             limit.severity,

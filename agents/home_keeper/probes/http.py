@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -67,20 +68,27 @@ class Request:
 
 
 @functools.lru_cache(maxsize=8)
-def _context(verify: bool, ca: str, _day: int) -> ssl.SSLContext:
-    """Return what TLS goes by; made anew every day, as the system's certificates are updated."""
-    try:
-        context = ssl.create_default_context()
-        if ca:
-            context.load_verify_locations(ca)
-    except OSError as error:
-        raise Unavailable(
-            f"certificates cannot be read from {ca or 'the system'}: {error.strerror or error}"
-        ) from None
+def _context(verify: bool, ca: str, _day: int, _changed: int) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if ca:
+        context.load_verify_locations(ca)
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def trust(verify: bool, ca: str) -> ssl.SSLContext:
+    """Return what TLS goes by; made anew every day, as the system's may be updated, and when `ca` changes.
+
+    Raises:
+        Unavailable: the certificates to trust cannot be read.
+    """
+    try:
+        return _context(verify, ca, int(time.time() // 86_400), Path(ca).stat().st_mtime_ns if ca else 0)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise Unavailable(f"certificates cannot be read from {ca or 'the system'}: {why}") from None
 
 
 def _head(request: Request) -> bytes:
@@ -151,7 +159,7 @@ async def fetch(threads: Threads, request: Request, timeout: int) -> Response:
     """
     parts = urlsplit(request.url)
     secure, host = parts.scheme == "https", parts.hostname or ""
-    context = _context(request.verify, request.ca, int(time.time() // 86_400)) if secure else None
+    context = trust(request.verify, request.ca) if secure else None
 
     async def reach(address: str, port: int) -> Response:
         name = host if secure else None

@@ -128,7 +128,8 @@ async def ping(threads: Threads, host: str, timeout: int) -> Tried:
             return
         with sock:
             sock.setblocking(False)
-            await asyncio.get_running_loop().sock_connect(sock, socket.getaddrinfo(address, 0)[0][4])
+            numeric = socket.getaddrinfo(address, 0, family, socket.SOCK_DGRAM, 0, socket.AI_NUMERICHOST)
+            sock.connect(numeric[0][4])  # sends nothing, so does not block
             await _echo(sock, kind[0], kind[1], timeout)
 
     return await tried(timeout, reach())

@@ -24,7 +24,6 @@ Facts = TypeVar("Facts")
 
 _EXPECTED = (OSError, EOFError, Malformed, RotaError, Unavailable)
 _SOON = 5 * SECOND
-_JITTER = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +147,8 @@ async def poll_all(
     """Look at everything, for ever, and put what is found into `queue`.
 
     Looks of a check are at multiples of its interval after its first one, however long each takes; one that
-    takes longer than the interval leaves out those that fall into it. Each is put off by up to a twentieth of
-    the interval, so that checks do not march in step.
+    takes longer than the interval leaves out those that fall into it. The first is within five seconds; the
+    others are put off by up to a twentieth of the interval, so that checks do not march in step.
     """
     dice = chance or random.Random()  # noqa: S311  (not a secret)
     async with asyncio.TaskGroup() as group:
@@ -163,10 +162,11 @@ async def _poll(
     watcher = Watcher(poll)
     loop = asyncio.get_running_loop()
     interval = poll.interval / SECOND
+    jitter = min(interval / 20, _SOON / SECOND)
     start = loop.time() + dice.uniform(0, min(poll.interval, _SOON) / SECOND)
     turn = 0
     while True:
-        due = start + interval * (turn + dice.uniform(0, _JITTER))
+        due = start + interval * turn + (dice.uniform(0, jitter) if turn else 0)
         await asyncio.sleep(max(due - loop.time(), 0))
         if (observation := await watcher.look(now)) is not None:
             queue.put_nowait(observation)
