@@ -59,7 +59,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        kind, _, status = self.path.lstrip("/").partition("/")
+        kind, _, status = self.path.partition("?")[0].lstrip("/").partition("/")
         body = f"all is well, {self.headers.get('Authorization', 'nobody')}".encode()
         self.send_response(int(status or 200))
         if kind == "chunked":
