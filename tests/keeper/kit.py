@@ -117,12 +117,23 @@ def certificate(folder: Path, days: int, name: str = "localhost") -> tuple[Path,
     key, file = folder / f"{name}-{days}.key", folder / f"{name}-{days}.pem"
     subprocess.run(
         [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
-         f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-keyout", key, "-out", file,
+         f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-keyout", str(key), "-out", str(file),
          "-days", str(max(days, 1))],
         check=True, capture_output=True,
     )  # fmt: skip
     if days <= 0:
-        renew = [openssl, "x509", "-in", file, "-signkey", key, "-out", file, "-days", str(days)]
+        renew = [
+            openssl,
+            "x509",
+            "-in",
+            str(file),
+            "-signkey",
+            str(key),
+            "-out",
+            str(file),
+            "-days",
+            str(days),
+        ]
         done = subprocess.run(renew, capture_output=True, text=True, check=False)
         if done.returncode:
             pytest.skip(f"this openssl makes no certificate that has expired: {done.stderr.strip()}")
@@ -132,7 +143,7 @@ def certificate(folder: Path, days: int, name: str = "localhost") -> tuple[Path,
 
 
 def namespace(code: str) -> str:
-    """Run Python in a network namespace of its own, with the /sys that goes with it; skip where that cannot be."""
+    """Run Python in a network namespace of its own, with its own /sys; skip where that cannot be."""
     if os.geteuid() != 0:
         pytest.skip("not root: cannot make a network namespace")
     script = 'mount -t sysfs none /sys && ip link set lo up && exec "$@"'

@@ -14,17 +14,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agents.home_keeper.checks import disks
-from agents.home_keeper.checks.disks import Drive, Volume, given_up, parse_scan, parse_smart, scaled, volumes
-from agents.home_keeper.checks.readings import Memory, settle
-from agents.home_keeper.checks.words import Malformed
-from agents.home_keeper.probes import disks as probes
-from agents.home_keeper.probes.polling import Watcher
-from agents.home_keeper.probes.polls import polls
-from agents.home_keeper.probes.threads import Threads
-from agents.home_keeper.words import Finding
 from hypothesis import given
 from hypothesis import strategies as st
+from rota_agents.home_keeper.checks import disks
+from rota_agents.home_keeper.checks.disks import (
+    Drive,
+    Volume,
+    given_up,
+    parse_scan,
+    parse_smart,
+    scaled,
+    volumes,
+)
+from rota_agents.home_keeper.checks.readings import Memory, settle
+from rota_agents.home_keeper.checks.words import Malformed
+from rota_agents.home_keeper.probes import disks as probes
+from rota_agents.home_keeper.probes.polling import Watcher
+from rota_agents.home_keeper.probes.polls import polls
+from rota_agents.home_keeper.probes.threads import Threads
+from rota_agents.home_keeper.words import Finding
 
 from rota.resolve import limits, resolve
 from rota.watches import Disk
@@ -114,7 +122,7 @@ MOUNTS = """22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 
 def test_the_kernel_gave_up_on_some_of_them() -> None:
     assert given_up(MOUNTS) == {23, 24}
-    with pytest.raises(Malformed, match="^/proc/self/mountinfo is not as expected"):
+    with pytest.raises(Malformed, match=r"^/proc/self/mountinfo is not as expected"):
         given_up(MOUNTS + "rubbish\n")
 
 
@@ -242,10 +250,22 @@ def test_one_that_hangs_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPa
     asyncio.run(live())
 
 
-def smart(status: int = 0, **more: object) -> str:
+def smart(status: int = 0, more: dict[str, object] | None = None) -> str:
     return json.dumps(
-        {"smartctl": {"exit_status": status, "messages": []}, "smart_status": {"passed": True}, **more}
+        {
+            "smartctl": {"exit_status": status, "messages": []},
+            "smart_status": {"passed": True},
+            **(more or {}),
+        }
     )
+
+
+BEYOND = "a value that foretells failure is beyond its threshold"
+ATA, NVME = "ata_smart_attributes", "nvme_smart_health_information_log"
+
+
+def refused(why: str) -> str:
+    return json.dumps({"smartctl": {"exit_status": 2, "messages": [{"string": why}]}})
 
 
 def attribute(number: int, raw: int) -> dict[str, object]:
@@ -258,28 +278,28 @@ def attribute(number: int, raw: int) -> dict[str, object]:
     [
         (smart(), Drive("/dev/sda", numbers={})),
         (smart(8), Drive("/dev/sda", "", ("it says that it is failing",), True, {})),
-        (smart(16), Drive("/dev/sda", "", ("a value that foretells failure is beyond its threshold",), False, {})),
+        (smart(16), Drive("/dev/sda", problems=(BEYOND,), numbers={})),
         (smart(64), Drive("/dev/sda", numbers={"past_6": 1})),
         (
-            smart(ata_smart_attributes={"table": [attribute(5, 8), attribute(197, 2 << 32 | 3), attribute(194, 40)]}),
+            smart(0, {ATA: {"table": [attribute(5, 8), attribute(197, 2**33 + 3), attribute(194, 40)]}}),
             Drive(
                 "/dev/sda", "", ("3 sectors wait to be replaced",), False,
                 {"Reallocated_Sector_Ct": 8, "Current_Pending_Sector": 3},
             ),
         ),
         (
-            smart(8, nvme_smart_health_information_log={"critical_warning": 4, "media_errors": 7, "percentage_used": 99}),
+            smart(8, {NVME: {"critical_warning": 4, "media_errors": 7, "percentage_used": 99}}),
             Drive(
                 "/dev/sda", "", ("it says that it is failing", "it is no longer reliable"), True,
                 {"media_errors": 7, "percentage_used": 99},
             ),
         ),
         (
-            json.dumps({"smartctl": {"exit_status": 2, "messages": [{"string": "/dev/sda: Permission denied"}]}}),
+            refused("/dev/sda: Permission denied"),
             Drive("/dev/sda", unanswered="/dev/sda: Permission denied"),
         ),
         (
-            json.dumps({"smartctl": {"exit_status": 2, "messages": [{"string": "Device is in STANDBY mode, exit(2)"}]}}),
+            refused("Device is in STANDBY mode, exit(2)"),
             Drive("/dev/sda", asleep=True),
         ),
     ],
@@ -290,7 +310,7 @@ def test_what_smartctl_says(text: str, drive: Drive) -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"smartctl": 1}', '{"smartctl": {"exit_status": "x"}}'])
 def test_what_smartctl_never_says(text: str) -> None:
-    with pytest.raises(Malformed, match="^smartctl's answer about /dev/sda is not as expected"):
+    with pytest.raises(Malformed, match=r"^smartctl's answer about /dev/sda is not as expected"):
         parse_smart("/dev/sda", text)
 
 

@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agents.home_keeper.checks.network import endpoint
-from agents.home_keeper.checks.readings import Memory, settle
-from agents.home_keeper.checks.words import Malformed
-from agents.home_keeper.probes import Unavailable, http
-from agents.home_keeper.probes import network as probes
-from agents.home_keeper.probes.polling import Watcher, wall_clock
-from agents.home_keeper.probes.polls import polls
-from agents.home_keeper.probes.threads import Threads
 from hypothesis import given
 from hypothesis import strategies as st
+from rota_agents.home_keeper.checks.network import Answered, endpoint
+from rota_agents.home_keeper.checks.readings import Memory, settle
+from rota_agents.home_keeper.checks.words import Malformed
+from rota_agents.home_keeper.probes import Unavailable, http
+from rota_agents.home_keeper.probes import network as probes
+from rota_agents.home_keeper.probes.polling import Watcher, wall_clock
+from rota_agents.home_keeper.probes.polls import polls
+from rota_agents.home_keeper.probes.threads import Threads
 
 from rota.resolve import breaches, resolve
 from rota.watching import Watching
@@ -130,11 +130,14 @@ def test_what_speaks_no_http() -> None:
     def greet(sock: socket.socket) -> None:
         sock.sendall(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
 
+    def hang_up(sock: socket.socket) -> None:
+        sock.recv(1)
+
     with raw_server(greet) as port:
         found = look(http=f"http://{LOCALHOST}:{port}/")
         assert "what answers is no HTTP server" in found["unreachable"]
         assert "TLS: " in look(http=f"https://{LOCALHOST}:{port}/")["unreachable"]
-    with raw_server(lambda sock: sock.recv(1) and None) as port:
+    with raw_server(hang_up) as port:
         said = look(http=f"http://{LOCALHOST}:{port}/")["unreachable"]
         assert "it hung up without an answer" in said or "connection reset" in said
 
@@ -173,7 +176,7 @@ def test_how_bad_that_is() -> None:
     watching = Watching.model_validate({"endpoints": {"nas": {"http": "https://nas/"}}})
     rules = resolve(watching).endpoints["nas"]
     for days, severity in ((20, None), (13, "warning"), (2, "critical"), (-1, "critical")):
-        facts = http.Answered(1, status=200, expires=100 * DAY)
+        facts = Answered(1, status=200, expires=100 * DAY)
         _, found = settle(Memory(), endpoint("nas", facts, rules, (100 - days) * DAY), S)
         assert [one.severity for one in found] == ([severity] if severity else [])
     assert "expired 1d ago" in found[0].summary
@@ -280,7 +283,7 @@ def name_server() -> Iterator[int]:
             )
         elif not any(name == str(asked.name) for name, _ in zone):
             reply.set_rcode(dns.rcode.NXDOMAIN)
-        return reply.to_wire()
+        return bytes(reply.to_wire())
 
     def stream(sock: socket.socket) -> None:
         size = int.from_bytes(sock.recv(2, socket.MSG_WAITALL), "big")
@@ -335,8 +338,8 @@ def test_without_dnspython_the_check_says_what_to_install(monkeypatch: pytest.Mo
 
 PING = """
 import asyncio, pathlib, subprocess
-from agents.home_keeper.probes import Unavailable, network
-from agents.home_keeper.probes.threads import Threads
+from rota_agents.home_keeper.probes import Unavailable, network
+from rota_agents.home_keeper.probes.threads import Threads
 
 def allow(groups):
     pathlib.Path("/proc/sys/net/ipv4/ping_group_range").write_text(groups)
@@ -352,7 +355,8 @@ async def main():
     for host in ("127.0.0.1", "::1", "localhost", "192.0.2.2"):
         print(host, await told(host))
     script = (
-        "ip link add v0 type veth peer name v1; ip link set v0 up; ip link set v1 up; ip addr add 192.0.2.1/24 dev v0;"
+        "ip link add v0 type veth peer name v1; ip link set v0 up; ip link set v1 up;"
+        "ip addr add 192.0.2.1/24 dev v0;"
         "ip neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev v0"
     )
     subprocess.run(["sh", "-euc", script], check=True)
@@ -396,7 +400,7 @@ def test_the_program_ping_is_asked_where_the_socket_is_not_allowed(
         if error is None:
             asyncio.run(ping())
         else:
-            with pytest.raises(error, match="" if status == 1 else "^unknown host$"):
+            with pytest.raises(error, match=None if status == 1 else "^unknown host$"):
                 asyncio.run(ping())
 
 

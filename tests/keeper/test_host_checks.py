@@ -1,18 +1,19 @@
-"""Processors, memory, pressure, and what keeps the machine honest: real samples, bad ones, and what is said."""
+"""Processors, memory, pressure, clock and journal: real samples, bad ones, and what is said."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from agents.home_keeper.checks import host, upkeep
-from agents.home_keeper.checks.readings import Reading
-from agents.home_keeper.checks.words import Malformed, size, span
-from agents.home_keeper.probes import clock
-from agents.home_keeper.probes import host as probes
 from hypothesis import given
 from hypothesis import strategies as st
+from rota_agents.home_keeper.checks import host, upkeep
+from rota_agents.home_keeper.checks.readings import Reading
+from rota_agents.home_keeper.checks.words import Malformed, size, span
+from rota_agents.home_keeper.probes import clock
+from rota_agents.home_keeper.probes import host as probes
 
 from rota.resolve import limits
 from rota.watching import TABLE
@@ -42,7 +43,8 @@ full avg10=0.00 avg60=2.50 avg300=0.00 total=0
 
 def test_samples_are_read() -> None:
     assert host.parse_stat(STAT) == host.Ticks(
-        busy=1856997 + 10 + 748984 + 12090 + 219773, total=1856997 + 10 + 748984 + 4646741 + 43248 + 12090 + 219773,
+        busy=1856997 + 10 + 748984 + 12090 + 219773,
+        total=1856997 + 10 + 748984 + 4646741 + 43248 + 12090 + 219773,
         processors=2,
     )  # fmt: skip
     assert host.parse_loadavg("0.99 0.73 1.06 2/94 30719\n") == 0.73
@@ -72,7 +74,7 @@ def test_samples_are_read() -> None:
     ],
 )
 def test_malformed_input_names_the_file(file: str, text: str) -> None:
-    parse = {
+    parse: Callable[[str], object] = {
         "/proc/stat": host.parse_stat,
         "/proc/loadavg": host.parse_loadavg,
         "/proc/meminfo": host.parse_meminfo,

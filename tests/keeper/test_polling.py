@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from agents.home_keeper.checks.readings import Reading, when_true
-from agents.home_keeper.checks.words import Malformed
-from agents.home_keeper.probes import Unavailable
-from agents.home_keeper.probes.polling import Observation, Poll, Watcher, poll_all
-from agents.home_keeper.probes.threads import Threads
-from agents.home_keeper.words import Target
+from rota_agents.home_keeper.checks.readings import Reading, when_true
+from rota_agents.home_keeper.checks.words import Malformed
+from rota_agents.home_keeper.probes import Unavailable
+from rota_agents.home_keeper.probes.polling import Observation, Poll, Watcher, poll_all
+from rota_agents.home_keeper.probes.threads import Threads
+from rota_agents.home_keeper.words import Target
 
 from rota.errors import RotaError
 
@@ -142,6 +142,10 @@ def test_one_that_hangs_or_fails_holds_up_no_other() -> None:
     }  # fmt: skip
 
 
+def dice() -> random.Random:
+    return random.Random(7)  # noqa: S311  (it must come again)
+
+
 class FakeLoop(asyncio.SelectorEventLoop):
     """A loop whose time passes only while it waits: the schedule of a day in a moment."""
 
@@ -171,9 +175,7 @@ def test_looks_are_on_their_grid_all_day(took: float) -> None:
         return {}
 
     async def live() -> None:
-        task = asyncio.create_task(
-            poll_all([poll(probe, 10 * S, 60 * S)], asyncio.Queue(), chance=random.Random(7))
-        )
+        task = asyncio.create_task(poll_all([poll(probe, 10 * S, 60 * S)], asyncio.Queue(), chance=dice()))
         await asyncio.sleep(86_400)
         task.cancel()
 
@@ -195,7 +197,7 @@ def test_checks_do_not_begin_all_at_once() -> None:
 
     async def live() -> None:
         checks = [poll(probe, 3600 * S, S, f"check-{number}") for number in range(50)]
-        task = asyncio.create_task(poll_all(checks, asyncio.Queue(), chance=random.Random(7)))
+        task = asyncio.create_task(poll_all(checks, asyncio.Queue(), chance=dice()))
         await asyncio.sleep(6)
         task.cancel()
 
@@ -235,9 +237,10 @@ def test_a_thread_that_hangs_does_not_keep_the_process() -> None:
     import sys
 
     code = (
-        "import asyncio, time\nfrom agents.home_keeper.probes.threads import Threads\n"
+        "import asyncio, time\nfrom rota_agents.home_keeper.probes.threads import Threads\n"
         "async def main():\n    try:\n        async with asyncio.timeout(0.1):\n"
-        "            await Threads().run('x', lambda: time.sleep(60))\n    except TimeoutError:\n        print('left')\n"
+        "            await Threads().run('x', lambda: time.sleep(60))\n"
+        "    except TimeoutError:\n        print('left')\n"
         "asyncio.run(main())"
     )
     began = time.monotonic()

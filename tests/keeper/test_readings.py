@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from agents.home_keeper.checks.readings import Memory, Reading, settle, when_true
-from agents.home_keeper.words import Finding, Target
 from hypothesis import given
 from hypothesis import strategies as st
+from rota_agents.home_keeper.checks.readings import Memory, Reading, settle, when_true
+from rota_agents.home_keeper.words import Finding, Target
 
 from rota.watches import Limit
 
@@ -101,7 +101,7 @@ series = st.lists(st.one_of(st.integers(0, 100), st.none()), max_size=60)
 def test_at_most_one_opening_and_closing_for_each_crossing_of_both(
     limit: Limit, values: list[int | None]
 ) -> None:
-    """However a value wanders: it must have been bad since the last closing, and good since the last opening."""
+    """However a value wanders: bad since the last closing, good since the last opening."""
     states = [bool(found) for found in play((limit,), *enumerate(values))]
     crossings, side = 0, False
     for value in values:

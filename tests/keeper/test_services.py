@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rota_agents.home_keeper.checks import network
+from rota_agents.home_keeper.checks.network import Alert, Series, parse_alerts, parse_query
+from rota_agents.home_keeper.checks.readings import Memory, settle
+from rota_agents.home_keeper.checks.words import Malformed
+from rota_agents.home_keeper.probes.polling import Watcher, wall_clock
+from rota_agents.home_keeper.probes.polls import polls
 
-from agents.home_keeper.checks import network
-from agents.home_keeper.checks.network import Alert, Series, parse_alerts, parse_query
-from agents.home_keeper.checks.readings import Memory, settle
-from agents.home_keeper.checks.words import Malformed
-from agents.home_keeper.probes.polling import Watcher, wall_clock
-from agents.home_keeper.probes.polls import polls
 from rota.resolve import breaches, resolve
 from rota.watches import Limit, Query
 from rota.watching import Watching
@@ -84,7 +84,10 @@ COLD = Query("main", "room_celsius", 30 * S, S, (Limit("critical", 5, 6),), " °
 
 
 def test_the_worst_series_counts() -> None:
-    kitchen, hall, porch = (Series({"__name__": "room_celsius", "room": room}, value) for room, value in (("kitchen", 31), ("hall", 33.5), ("porch", 4)))  # fmt: skip
+    rooms = (("kitchen", 31), ("hall", 33.5), ("porch", 4))
+    kitchen, hall, porch = (
+        Series({"__name__": "room_celsius", "room": room}, value) for room, value in rooms
+    )
     _, found = settle(Memory(), network.query("hot", [kitchen, hall, porch], HOT), S)
     assert [(str(one.target), one.problem, one.summary) for one in found] == [
         (
@@ -158,14 +161,15 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     url = f"http://{LOCALHOST}:{port}"
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(
-            [program("prometheus"), f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
+            [program("prometheus"), f"--config.file={folder}/prometheus.yml",
+             f"--storage.tsdb.path={folder}/data",
              f"--web.listen-address={LOCALHOST}:{port}"],
             stdout=log, stderr=log, cwd=folder,
         )  # fmt: skip
     try:
         for _ in range(300):
             try:
-                with urllib.request.urlopen(f"{url}/api/v1/alerts", timeout=5) as found:
+                with urllib.request.urlopen(f"{url}/api/v1/alerts", timeout=5) as found:  # noqa: S310
                     if b'"firing"' in found.read():
                         break
             except (urllib.error.URLError, OSError):
@@ -256,17 +260,18 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     options = ["--username=keeper", "--auth=scram-sha-256", f"--pwfile={folder}/password", "--no-sync"]
     try:
         subprocess.run(
-            [*as_user, programs / "initdb", *options, "-D", folder / "data"],
+            [*as_user, str(programs / "initdb"), *options, "-D", f"{folder}/data"],
             check=True,
             capture_output=True,
             cwd="/",
         )
         server = subprocess.Popen(
-            [*as_user, programs / "postgres", "-D", folder / "data", "-p", str(port), "-k", folder, "-h", LOCALHOST],
+            [*as_user, str(programs / "postgres"), "-D", f"{folder}/data", "-p", f"{port}",
+             "-k", f"{folder}"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/",
         )  # fmt: skip
         try:
-            ready = [programs / "pg_isready", "-h", LOCALHOST, "-p", str(port)]
+            ready = [str(programs / "pg_isready"), "-h", LOCALHOST, "-p", str(port)]
             while subprocess.run(ready, capture_output=True, check=False).returncode:
                 assert server.poll() is None
                 time.sleep(0.1)

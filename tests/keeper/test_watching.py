@@ -1,4 +1,4 @@
-"""What a person declares to be watched: defaults, mistakes told all at once, and what the keeper reads of it."""
+"""What a person declares to be watched: defaults, mistakes told at once, and what the keeper reads of it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import sys
 from typing import Any
 
 import pytest
-from agents.home_keeper.probes.polls import polls
 from pydantic import ValidationError
+from rota_agents.home_keeper.probes.polls import polls
 
 from rota.frozen import from_plain, to_plain
 from rota.resolve import breaches, limits, resolve
@@ -18,8 +18,10 @@ from rota.watching import TABLE, Percents, Watch, Watching, split_address
 
 S = 1_000_000
 FULL = {
-    "watch": {"interval": "5s", "memory": {"critical": "95%"}, "swap": False, "interfaces": ["eth0"], "smart": "6h"},
-    "disks": {"/srv": {"enough": "5G", "required": True}, "/tmp/x": {"watch": False}, "/a": {"inodes": False}},
+    "watch": {"interval": "5s", "memory": {"critical": "95%"}, "swap": False,
+              "interfaces": ["eth0"], "smart": "6h"},
+    "disks": {"/srv": {"enough": "5G", "required": True}, "/tmp/x": {"watch": False},
+              "/a": {"inodes": False}},
     "endpoints": {
         "router": {"ping": "192.168.1.1"},
         "ssh": {"tcp": "[fd00::1]:22", "hold": "0s", "severity": "warning"},
@@ -112,7 +114,8 @@ def test_defaults_make_sense(name: str) -> None:
 def test_help_says_the_defaults() -> None:
     said = Watch.model_fields["memory"].description
     assert said == (
-        "Memory that is not available: warning from 90%, critical from 97%, margin 5%, hold 1min; false: not watched."
+        "Memory that is not available: warning from 90%, critical from 97%, margin 5%, hold 1min; "
+        "false: not watched."
     )
 
 
@@ -208,6 +211,6 @@ def test_a_margin_of_nothing_still_has_two_sides() -> None:
 
 
 def test_the_keeper_needs_no_pydantic() -> None:
-    code = "import sys, agents.home_keeper.probes.polls; print(*sys.modules)"
+    code = "import sys, rota_agents.home_keeper.probes.polls; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"pydantic", "asyncpg", "dns", "pynvml", "rota.model"} & set(done.stdout.split())

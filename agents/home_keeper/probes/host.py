@@ -1,4 +1,4 @@
-"""Reads what the kernel says in /proc and /sys. Nothing of it blocks, so nothing needs a thread."""
+"""Reads what the kernel says in /proc and /sys. Chips take their time to answer: they are for threads."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def _said(file: Path) -> str | None:
         return None
 
 
-async def sensors(sys: Path = SYS) -> list[hardware.Sensor]:
-    """Look at all temperatures of all chips."""
+def sensors(sys: Path = SYS) -> list[hardware.Sensor]:
+    """Look at all temperatures of all chips; blocks."""
     found: list[hardware.Sensor] = []
     for file in sorted((sys / "class/hwmon").glob("hwmon*/temp*_input")):
         stem, chip = file.name.removesuffix("_input"), _said(file.parent / "name") or file.parent.name
@@ -70,8 +70,8 @@ def _celsius(file: Path) -> float | None:
     return None if text is None else hardware.celsius(text, str(file))
 
 
-async def batteries(sys: Path = SYS) -> list[hardware.Battery]:
-    """Look at the batteries that this machine runs on; those of a mouse are none."""
+def batteries(sys: Path = SYS) -> list[hardware.Battery]:
+    """Look at the batteries that this machine runs on; those of a mouse are none; blocks."""
     found = []
     for folder in sorted((sys / "class/power_supply").glob("*")):
         if _said(folder / "type") == "Battery" and _said(folder / "scope") != "Device":

@@ -83,15 +83,15 @@ def _hardware(watches: Watches, threads: Threads) -> Iterator[Poll[Any]]:
             "drives", watches.smart_interval, _DRIVES_TIMEOUT, drives, lambda facts, _: disks.drives(facts)
         )
     if _any(watches, "temperature"):
-        judge = hardware.temperatures
-        yield Poll("sensors", interval, _TIMEOUT, host.sensors, lambda facts, _: judge(facts, limits))
+        judge, sensors = hardware.temperatures, partial(threads.run, "sensors", host.sensors)
+        yield Poll("sensors", interval, _TIMEOUT, sensors, lambda facts, _: judge(facts, limits))
     if _any(watches, "gpu_memory", "gpu_temperature"):
         yield Poll(
             "gpus", interval, _TIMEOUT, gpus.Gpus(threads), lambda facts, _: hardware.gpus(facts, limits)
         )
     if _any(watches, "battery"):
-        batteries = hardware.batteries
-        yield Poll("batteries", interval, _TIMEOUT, host.batteries, lambda facts, _: batteries(facts, limits))
+        charge, batteries = hardware.batteries, partial(threads.run, "batteries", host.batteries)
+        yield Poll("batteries", interval, _TIMEOUT, batteries, lambda facts, _: charge(facts, limits))
     if watches.interfaces or watches.all_interfaces:
         links = host.Interfaces(watches.interfaces)
 
