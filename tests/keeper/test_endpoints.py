@@ -153,6 +153,32 @@ def test_headers_without_end() -> None:
         assert "what answers is no HTTP server" in found["unreachable"]
 
 
+def test_an_answer_byte_by_byte_costs_no_more_than_its_bytes() -> None:
+    """Parsing at each byte would take the square of them: minutes, for this one."""
+    size = 100_000
+
+    def drip(sock: socket.socket) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.recv(65536)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        for _ in range(size // 10):
+            sock.sendall(b"0123456789")
+        sock.recv(1)  # and does not hang up
+
+    calls = 0
+    real = http.parse
+
+    def counted(data: bytes, most: int, *, ended: bool) -> http.Response | None:
+        nonlocal calls
+        calls += 1
+        return real(data, most, ended=ended)
+
+    with raw_server(drip) as port, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(http, "parse", counted)
+        assert look(http=f"http://{LOCALHOST}:{port}/", timeout="20s", body="789") == {}
+    assert calls == 1
+
+
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("certificates")

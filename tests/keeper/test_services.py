@@ -103,6 +103,11 @@ def test_the_worst_series_counts() -> None:
     ]
 
 
+def test_details_are_json_whatever_is_measured() -> None:
+    _, found = settle(Memory(), network.query("hot", [Series({}, float("inf"))], HOT), S)
+    assert json.loads(json.dumps(found[0].details, allow_nan=False))["series"][0]["value"] == "+inf"
+
+
 def test_no_series_is_a_finding_and_heals_nothing() -> None:
     memory, _ = settle(Memory(), network.query("hot", [Series({}, 33)], HOT), S)
     _, found = settle(memory, network.query("hot", [], HOT), 2 * S)

@@ -244,6 +244,11 @@ def _selector(labels: Mapping[str, str]) -> str:
     return f"{name}{{{inside}}}" if inside else name or "its value"
 
 
+def _plain(value: float) -> float | str:
+    """Return a value as JSON has it: infinity is none of its numbers."""
+    return value if math.isfinite(value) else f"{value:+}"
+
+
 SHOWN = 10
 """So many series, or alerts of one name, are told in details."""
 
@@ -254,7 +259,7 @@ def query(name: str, facts: Iterable[Series], rules: Query) -> Iterator[Reading]
     ordered = sorted(facts, key=lambda one: (one.value if low else -one.value, _selector(one.labels)))
     worst = ordered[0] if ordered else None
     details: dict[str, Any] = {"query": rules.expression}
-    details["series"] = [{"of": _selector(one.labels), "value": one.value} for one in ordered[:SHOWN]]
+    details["series"] = [{"of": _selector(one.labels), "value": _plain(one.value)} for one in ordered[:SHOWN]]
     text = ""
     if worst is not None:
         bad = sum(rules.limits[0].bad(one.value) for one in ordered)

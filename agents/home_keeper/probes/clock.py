@@ -133,7 +133,7 @@ def write_and_read(patience: float) -> Written:
             reader.wait(min(0.25, patience - waited))
         if not found and not reader.get_usage():
             raise Unavailable(
-                "the journal cannot be read; add the keeper's user to the group systemd-journal"
+                "the journal cannot be read: is journald there, and its user in the group systemd-journal?"
             )
     return Written(found, round(waited * 1_000_000), "" if found else _room())
 

@@ -148,6 +148,38 @@ def parse(data: bytes, most: int, *, ended: bool) -> Response | None:
     return Response(found.status, found.getheader("location") or "", body[:most], cut)
 
 
+class _Progress:
+    """Tells when it is worth while to parse: not at each of a million bytes that come one by one."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._goal = 0
+        self._chunked = False
+
+    def enough(self, data: bytearray) -> bool:
+        """Return whether `data` may be an answer as a whole, or too much of one."""
+        if not self._goal and not self._begun(data):
+            return len(data) > _CHUNK
+        return len(data) >= self._goal or (self._chunked and data.endswith(b"\r\n\r\n"))
+
+    def _begun(self, data: bytearray) -> bool:
+        ends = [at + len(end) for end in (b"\r\n\r\n", b"\n\n") if (at := data.find(end)) >= 0]
+        if not ends:
+            return False
+        found = http.client.HTTPResponse(_Answer(bytes(data[: min(ends)])))  # type: ignore[arg-type]
+        try:
+            found.begin()
+        except (http.client.HTTPException, ValueError):
+            self._goal = 1  # `parse` says what is wrong with it
+            return True
+        self._chunked = bool(found.chunked)
+        most = self._most + 1
+        body = most if found.length is None else min(found.length, most)
+        # Chunks take more than what is in them; beyond twice as much, `parse` is asked at every piece.
+        self._goal = min(ends) + (2 * most + _CHUNK if self._chunked else body)
+        return True
+
+
 async def fetch(threads: Threads, request: Request, timeout: int) -> Response:
     """Ask, and return the answer, or as much of it as is wanted.
 
@@ -166,10 +198,12 @@ async def fetch(threads: Threads, request: Request, timeout: int) -> Response:
         reader, writer = await asyncio.open_connection(address, port, ssl=context, server_hostname=name)
         try:
             writer.write(_head(request))
-            data = bytearray()
+            data, progress = bytearray(), _Progress(request.most)
             while True:
                 chunk = await reader.read(_CHUNK)
                 data += chunk
+                if chunk and not progress.enough(data):
+                    continue
                 if (found := parse(bytes(data), request.most, ended=not chunk)) is not None:
                     tls = writer.get_extra_info("ssl_object")
                     return replace(found, certificate=(tls and tls.getpeercert(binary_form=True)) or b"")
