@@ -10,7 +10,6 @@ from pathlib import Path
 from ...disk_report.mounts import FileSystem, Wanted, file_systems, parse
 from ..checks.disks import MOUNTINFO, Drive, Volume, given_up, parse_scan, parse_smart
 from ..checks.words import SECOND, Malformed, span
-from . import Unavailable
 from .threads import Threads
 
 
@@ -68,8 +67,8 @@ class Volumes:
             )
         except (PermissionError, FileNotFoundError):
             return None  # not for the keeper's eyes: its sandbox, or somebody's own mount
-        except (OSError, Unavailable) as error:
-            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        except OSError as error:
+            why = error.strerror or str(error)
             return Volume(point, mount.source, mount.type, read_only=read_only, unanswered=why)
         if not answer.f_blocks:
             return None

@@ -9,6 +9,7 @@ import socket
 import struct
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from ipaddress import ip_address
 from typing import TypeVar
 
@@ -47,18 +48,15 @@ async def addresses(
 
     Raises:
         OSError: its name has none.
-        Unavailable: the resolver still hangs from before.
     """
-    found = await threads.run(
-        f"resolve {host}", lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    )
-    return list(dict.fromkeys((family, _pair(address)) for family, _, _, _, address in found))
+    look_up = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
+    found = look_up() if _is_address(host) else await threads.run(f"resolve {host}", look_up)
+    return list(dict.fromkeys((family, (_with_scope(address), port)) for family, _, _, _, address in found))
 
 
-def _pair(address: tuple[object, ...]) -> tuple[str, int]:
-    host, port = str(address[0]), int(str(address[1]))
-    scope = address[3] if len(address) > 3 else 0
-    return (f"{host}%{scope}" if scope and "%" not in host else host), port
+def _with_scope(address: tuple[object, ...]) -> str:
+    host, scope = str(address[0]), address[3] if len(address) > 3 else 0
+    return f"{host}%{scope}" if scope and "%" not in host else host
 
 
 async def first_of(

@@ -8,66 +8,76 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
-
-from . import Unavailable
+from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
 
 class Threads:
-    """Runs calls in threads of their own, of each kind one at a time."""
+    """Runs calls in threads of their own: of each kind one at a time, which all who ask for it wait for."""
 
     def __init__(self, limit: int = 16) -> None:
         self._limit = limit
-        self._busy: set[str] = set()
+        self._calls: dict[str, asyncio.Future[Any]] = {}
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._running = 0
 
     @property
     def busy(self) -> frozenset[str]:
-        """The kinds of calls that are under way."""
-        return frozenset(self._busy)
+        """The kinds of calls that have not returned."""
+        return frozenset(self._calls)
 
     async def run(self, kind: str, work: Callable[[], Result]) -> Result:
         """Return what `work` returns; whoever is cancelled while waiting leaves the thread to itself.
 
+        Where as many threads as there may be do not return, this does not either: set a timeout.
+
         Args:
-            kind: what is asked, such as a mount point.
+            kind: what is asked, such as a mount point. While an earlier call of the kind is under way, it is
+                that one's result that is returned.
             work: what blocks.
-
-        Raises:
-            Unavailable: an earlier call of the kind has not returned yet, or too many others have not.
         """
-        if kind in self._busy:
-            raise Unavailable("it has not answered an earlier look yet")
-        if len(self._busy) >= self._limit:
-            raise Unavailable(
-                f"not asked: {self._limit} others do not answer ({', '.join(sorted(self._busy)[:3])}, …)"
-            )
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Result] = loop.create_future()
+        if kind not in self._calls:
+            self._calls[kind] = asyncio.get_running_loop().create_future()
+            self._waiting.append(partial(self._begin, kind, work))
+            self._next()
+        found: Result = await asyncio.shield(self._calls[kind])
+        return found
 
-        def finish(done: Callable[[], None]) -> None:
-            self._busy.discard(kind)
-            if not answer.done():
-                done()
+    def _next(self) -> None:
+        while self._waiting and self._running < self._limit:
+            self._running += 1
+            self._waiting.popleft()()
+
+    def _begin(self, kind: str, work: Callable[[], object]) -> None:
+        loop, answer = asyncio.get_running_loop(), self._calls[kind]
+
+        def finish(settle: Callable[[], None]) -> None:
+            del self._calls[kind]
+            self._running -= 1
+            settle()
+            self._next()
 
         def call() -> None:
-            done: Callable[[], None]
+            settle: Callable[[], None]
             try:
-                done = partial(answer.set_result, work())
+                settle = partial(answer.set_result, work())
             except Exception as error:  # noqa: BLE001  (raised again where it is waited for)
-                done = partial(answer.set_exception, error)
+                settle = partial(_fail, answer, error)
             try:
-                loop.call_soon_threadsafe(finish, done)
+                loop.call_soon_threadsafe(finish, settle)
             except RuntimeError:
                 return  # the loop has ended, and nobody waits
 
-        self._busy.add(kind)
         try:
             threading.Thread(target=call, name=f"probe {kind}", daemon=True).start()
-        except RuntimeError as error:
-            self._busy.discard(kind)
-            raise Unavailable(f"not asked: {error}") from None
-        return await answer
+        except RuntimeError as error:  # no more threads
+            loop.call_soon(finish, partial(_fail, answer, OSError(str(error))))
+
+
+def _fail(answer: asyncio.Future[Any], error: Exception) -> None:
+    answer.set_exception(error)
+    answer.exception()  # or asyncio complains where all who waited have gone
