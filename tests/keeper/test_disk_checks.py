@@ -250,6 +250,30 @@ def test_one_that_hangs_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPa
     asyncio.run(live())
 
 
+def test_which_mounts_are_looked_at(tmp_path: Path) -> None:
+    """One file system at two paths is one; what was declared counts although others like it do not."""
+    table = tmp_path / "mountinfo"
+    table.write_text(
+        "22 1 8:1 / / rw - btrfs /dev/sda1 rw\n23 22 8:1 /home /usr rw - btrfs /dev/sda1 rw\n"
+        "24 22 0:5 / /dev rw - devtmpfs udev rw\n25 22 0:30 / /run rw - tmpfs tmpfs rw\n"
+        "26 22 8:7 / /no/such/place rw - ext4 /dev/sda7 rw\n27 22 8:8 / /not/there rw - ext4 /dev/sda8 rw\n"
+    )
+    declared: dict[str, Disk | None] = {
+        "/": Disk(required=True),
+        "/usr": Disk(required=True),
+        "/dev": Disk(),
+        "/not/there": Disk(required=True),
+    }
+    facts = asyncio.run(probes.Volumes(Threads(), S, frozenset(declared), table)())
+    assert {one.point: one.unanswered for one in facts} == {
+        "/": "", "/dev": "", "/not/there": "No such file or directory"
+    }  # fmt: skip
+    assert next(one.points for one in facts if one.point == "/") == ("/", "/usr")
+    assert [(one.target.name, one.problem) for one in found(*facts, rules=Disk(), named=declared)] == [
+        ("/not/there", "unreachable")
+    ]
+
+
 def smart(status: int = 0, more: dict[str, object] | None = None) -> str:
     return json.dumps(
         {

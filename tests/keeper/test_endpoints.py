@@ -28,7 +28,7 @@ from rota_agents.home_keeper.probes.threads import Threads
 
 from rota.resolve import breaches, resolve
 from rota.watching import Watching
-from tests.keeper.kit import LOCALHOST, certificate, free_port, namespace, raw_server, web_server
+from tests.keeper.servers import LOCALHOST, certificate, free_port, namespace, raw_server, web_server
 
 S = 1_000_000
 DAY = 86_400 * S

@@ -16,7 +16,7 @@ from rota_agents.home_keeper.probes.threads import Threads
 
 from rota.resolve import limits
 from rota.watching import TABLE
-from tests.keeper.kit import namespace
+from tests.keeper.servers import namespace
 
 S = 1_000_000
 LIMITS = {name: limits(name, declared=True) for name in TABLE}

@@ -27,7 +27,7 @@ from rota_agents.home_keeper.probes.polls import polls
 from rota.resolve import breaches, resolve
 from rota.watches import Limit, Query
 from rota.watching import Watching
-from tests.keeper.kit import LOCALHOST, free_port, web_server
+from tests.keeper.servers import LOCALHOST, free_port, web_server
 from tests.prometheus import program
 
 S = 1_000_000

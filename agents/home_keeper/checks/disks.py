@@ -32,6 +32,7 @@ class Volume:
         inodes_free: how many are left.
         read_only: "" or why nothing can be written: `error` (the kernel gave up), `remounted`, `meant`.
         unanswered: why it could not be asked; "" if it could, and the numbers are only true then.
+        points: all paths where it is mounted.
     """
 
     point: str
@@ -44,6 +45,7 @@ class Volume:
     inodes_free: int = 0
     read_only: str = ""
     unanswered: str = ""
+    points: tuple[str, ...] = ()
 
 
 def given_up(mountinfo: str) -> frozenset[int]:
@@ -107,9 +109,9 @@ def volumes(
         default: how those are watched that are not in `disks`; None: not.
         disks: by mount point.
     """
-    mounted = set()
+    mounted: set[str] = set()
     for volume in facts:
-        mounted.add(volume.point)
+        mounted |= {volume.point, *volume.points}
         rules = disks.get(volume.point, default)
         if rules is not None:
             yield from _volume(volume, rules)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from ...disk_report.mounts import FileSystem, Wanted, file_systems, parse
@@ -57,32 +58,29 @@ class Volumes:
 
     async def _look(self, one: FileSystem, broken: set[str]) -> Volume | None:
         point, mount = self._name(one), one.mount
-        read_only = self._read_only(one, broken)
+        found = Volume(
+            point, mount.source, mount.type, read_only=self._read_only(one, broken), points=one.points
+        )
         try:
             async with asyncio.timeout(self._timeout / SECOND):
                 answer = await self._threads.run(f"statvfs {point}", lambda: os.statvfs(point))
         except TimeoutError:
-            return Volume(
-                point, mount.source, mount.type, unanswered=f"no answer within {span(self._timeout)}"
-            )
-        except (PermissionError, FileNotFoundError):
-            return None  # not for the keeper's eyes: its sandbox, or somebody's own mount
+            return replace(found, unanswered=f"no answer within {span(self._timeout)}")
         except OSError as error:
-            why = error.strerror or str(error)
-            return Volume(point, mount.source, mount.type, read_only=read_only, unanswered=why)
+            hidden = isinstance(error, PermissionError | FileNotFoundError)
+            if hidden and point not in self._declared:
+                return None  # not for the keeper's eyes: its sandbox, or somebody's own mount
+            return replace(found, unanswered=error.strerror or str(error))
         if not answer.f_blocks:
             return None
         used, available = answer.f_blocks - answer.f_bfree, max(answer.f_bavail, 0)
-        return Volume(
-            point=point,
-            source=mount.source,
-            type=mount.type,
+        return replace(
+            found,
             total=answer.f_blocks * answer.f_frsize,
             available=available * answer.f_frsize,
             used_percent=100 * used / (used + available) if used + available else None,
             inodes=answer.f_files,
             inodes_free=answer.f_ffree,
-            read_only=read_only,
         )
 
 
