@@ -11,7 +11,7 @@ HOST_PYTHON = python3
 VENV = .venv
 PY = $(VENV)/bin/python
 STAMP = $(VENV)/.made
-TYPED_TESTS = $(wildcard tests/*.py tests/bus/*.py tests/nix/*.py tests/machine/*.py tests/vm/*.py tests/bench/*.py)
+TYPED_TESTS = $(wildcard tests/*.py tests/bus/*.py tests/keeper/*.py tests/nix/*.py tests/machine/*.py tests/vm/*.py tests/bench/*.py)
 
 .DEFAULT_GOAL = help
 .PHONY: help setup venv unit lint test vm storm demo shell bench docs install uninstall clean

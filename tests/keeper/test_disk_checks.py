@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rota_agents.home_keeper.checks import disks
 from rota_agents.home_keeper.checks.disks import (
@@ -34,7 +34,7 @@ from rota_agents.home_keeper.probes.polls import polls
 from rota_agents.home_keeper.probes.threads import Threads
 from rota_agents.home_keeper.words import Finding
 
-from rota.resolve import limits, resolve
+from rota.watch_rules import limits, resolve
 from rota.watches import Disk
 from rota.watching import Watching
 
@@ -105,6 +105,7 @@ def test_a_large_disk_is_not_full_while_there_is_enough() -> None:
     assert scaled((), 10 * tib, GIB) == ()
 
 
+@settings(deadline=None)
 @given(st.integers(1, 2**60), st.integers(0, 2**50))
 def test_scaled_limits_keep_their_order(total: int, enough: int) -> None:
     warning, critical = scaled(RULES.space, total, enough)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rota_agents.home_keeper.checks.network import Answered, endpoint
 from rota_agents.home_keeper.checks.readings import Memory, settle
@@ -26,7 +26,7 @@ from rota_agents.home_keeper.probes.polling import Watcher, wall_clock
 from rota_agents.home_keeper.probes.polls import polls
 from rota_agents.home_keeper.probes.threads import Threads
 
-from rota.resolve import breaches, resolve
+from rota.watch_rules import breaches, resolve
 from rota.watching import Watching
 from tests.keeper.servers import LOCALHOST, certificate, free_port, namespace, raw_server, web_server
 
@@ -245,11 +245,13 @@ def test_expiry_is_what_openssl_says(certificates: Path, days: int) -> None:
     assert http.expiry(ssl.PEM_cert_to_DER_cert(file.read_text())) == until.timestamp() * S
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_what_is_no_certificate_has_no_expiry(data: bytes) -> None:
     assert http.expiry(data) is None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.booleans())
 def test_whatever_answers_is_http_or_not(data: bytes, ended: bool) -> None:
     for answer in (
@@ -265,6 +267,7 @@ def test_whatever_answers_is_http_or_not(data: bytes, ended: bool) -> None:
         assert found is not None or not ended
 
 
+@settings(deadline=None)
 @given(st.integers(0, 60), st.integers(1, 50))
 def test_an_answer_in_pieces_is_the_same(length: int, cut: int) -> None:
     whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length + b"x" * length

@@ -14,7 +14,7 @@ from rota_agents.home_keeper.probes import host as probes
 from rota_agents.home_keeper.probes.gpus import Gpus
 from rota_agents.home_keeper.probes.threads import Threads
 
-from rota.resolve import limits
+from rota.watch_rules import limits
 from rota.watching import TABLE
 from tests.keeper.servers import namespace
 

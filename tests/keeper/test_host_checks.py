@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rota_agents.home_keeper.checks import host, upkeep
 from rota_agents.home_keeper.checks.readings import Reading
@@ -15,7 +15,7 @@ from rota_agents.home_keeper.checks.words import Malformed, size, span
 from rota_agents.home_keeper.probes import clock
 from rota_agents.home_keeper.probes import host as probes
 
-from rota.resolve import limits
+from rota.watch_rules import limits
 from rota.watching import TABLE
 
 S = 1_000_000
@@ -84,6 +84,7 @@ def test_malformed_input_names_the_file(file: str, text: str) -> None:
         parse(text)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_nothing_else_is_raised_whatever_a_file_says(text: str) -> None:
     for parse in (host.parse_stat, host.parse_loadavg, host.parse_meminfo):

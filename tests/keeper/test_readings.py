@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rota_agents.home_keeper.checks.readings import Memory, Reading, settle, when_true
 from rota_agents.home_keeper.words import Finding, Target
@@ -97,6 +97,7 @@ limits = st.builds(
 series = st.lists(st.one_of(st.integers(0, 100), st.none()), max_size=60)
 
 
+@settings(deadline=None)
 @given(limits, series)
 def test_at_most_one_opening_and_closing_for_each_crossing_of_both(
     limit: Limit, values: list[int | None]
@@ -111,6 +112,7 @@ def test_at_most_one_opening_and_closing_for_each_crossing_of_both(
     assert changes <= crossings
 
 
+@settings(deadline=None)
 @given(limits, series)
 def test_nothing_changes_between_the_thresholds(limit: Limit, values: list[int | None]) -> None:
     memory, was = Memory(), False
@@ -121,6 +123,7 @@ def test_nothing_changes_between_the_thresholds(limit: Limit, values: list[int |
         was = bool(found)
 
 
+@settings(deadline=None)
 @given(limits, series)
 def test_an_open_finding_has_been_bad_for_as_long_as_hold_says(
     limit: Limit, values: list[int | None]
@@ -136,6 +139,7 @@ def test_an_open_finding_has_been_bad_for_as_long_as_hold_says(
         was = bool(found)
 
 
+@settings(deadline=None)
 @given(limits)
 def test_nothing_is_bad_and_good(limit: Limit) -> None:
     assert not any(limit.bad(value) and limit.good(value) for value in range(101))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rota_agents.home_keeper.checks import network
 from rota_agents.home_keeper.checks.network import Alert, Series, parse_alerts, parse_query
@@ -24,7 +24,7 @@ from rota_agents.home_keeper.checks.words import Malformed
 from rota_agents.home_keeper.probes.polling import Watcher, wall_clock
 from rota_agents.home_keeper.probes.polls import polls
 
-from rota.resolve import breaches, resolve
+from rota.watch_rules import breaches, resolve
 from rota.watches import Limit, Query
 from rota.watching import Watching
 from tests.keeper.servers import LOCALHOST, free_port, web_server
@@ -60,6 +60,7 @@ def test_what_prometheus_should_not_say(text: str, why: str) -> None:
         parse_query(text)
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(),

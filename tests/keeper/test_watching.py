@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -9,10 +10,11 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from rota_agents.home_keeper.probes.polling import Watcher, wall_clock
 from rota_agents.home_keeper.probes.polls import polls
 
 from rota.frozen import from_plain, to_plain
-from rota.resolve import breaches, limits, resolve
+from rota.watch_rules import breaches, limits, resolve
 from rota.watches import Limit, Tcp, Watches
 from rota.watching import TABLE, Percents, Watch, Watching, split_address
 
@@ -214,3 +216,23 @@ def test_the_keeper_needs_no_pydantic() -> None:
     code = "import sys, rota_agents.home_keeper.probes.polls; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"pydantic", "asyncpg", "dns", "pynvml", "rota.model"} & set(done.stdout.split())
+
+
+def test_all_that_is_watched_by_default_can_look_here() -> None:
+    """None may be blind, but those of rotad and journald, which may be absent."""
+
+    async def blind() -> list[str]:
+        told: list[str] = []
+        for poll in polls(resolve(Watching())):
+            if poll.name not in ("rotad", "journal"):
+                observation = await Watcher(poll).look(wall_clock)
+                found = observation.findings if observation else {}
+                told |= {
+                    poll.name: one.summary
+                    for each in found.values()
+                    for one in each
+                    if one.problem == "blind"
+                }
+        return told
+
+    assert asyncio.run(blind()) == []
