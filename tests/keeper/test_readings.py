@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rota_agents.home_keeper.checks import readings
 from rota_agents.home_keeper.checks.readings import Memory, Reading, settle, when_true
-from rota_agents.home_keeper.words import Finding, Target
+from rota_agents.home_keeper.words import PROBLEMS, Finding, Target
 
 from rota.watches import Limit
 
@@ -143,3 +146,18 @@ def test_an_open_finding_has_been_bad_for_as_long_as_hold_says(
 @given(limits)
 def test_nothing_is_bad_and_good(limit: Limit) -> None:
     assert not any(limit.bad(value) and limit.good(value) for value in range(101))
+
+
+def test_every_problem_is_a_word_of_its_kind() -> None:
+    """By the source: a target that is written out has its kind in it, another is of any of them."""
+    folder = Path(str(readings.__file__)).parent
+    seen = set()
+    for file in sorted(folder.glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Call) or ast.unparse(node.func) != "Reading":
+                continue
+            target, problem = node.args[0], ast.literal_eval(node.args[1])
+            kinds = [ast.literal_eval(target.args[0])] if isinstance(target, ast.Call) else list(PROBLEMS)
+            assert any(problem in PROBLEMS[kind] for kind in kinds), (file.name, node.lineno, problem)
+            seen.add(problem)
+    assert len(seen) > 20
