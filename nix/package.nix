@@ -53,7 +53,10 @@ python3Packages.buildPythonApplication (finalAttrs: {
   build-system = [ python3Packages.setuptools ];
 
   dependencies = [
+    python3Packages.asyncpg
     python3Packages.dbus-next
+    python3Packages.dnspython
+    python3Packages.nvidia-ml-py
     python3Packages.prometheus-client
     python3Packages.pydantic
     python3Packages.rich

@@ -82,6 +82,7 @@ check_python() {
   "$PYTHON" - <<'PYTHON_CODE' || exit 1
 import sys
 from importlib import import_module, metadata
+from importlib.util import find_spec
 
 wanted = {
     "dbus_next": ("dbus-next", (0, 2, 3), "python3-dbus-next", "python-dbus-next"),
@@ -92,6 +93,8 @@ wanted = {
     "rich": ("rich", (13,), "python3-rich", "python-rich"),
     "systemd.journal": ("systemd-python", (235,), "python3-systemd", "python-systemd"),
 }
+# Home Keeper's checks of databases, names and GPUs: it does without, and says so
+useful = {"asyncpg": "python3-asyncpg", "dns": "python3-dnspython", "pynvml": "python3-pynvml"}
 problems, debian, arch = [], [], []
 if sys.version_info < (3, 11):
     problems.append(f"it is Python {sys.version.split()[0]}: rota needs 3.11 or newer")
@@ -122,6 +125,9 @@ if problems:
             file=sys.stderr,
         )
     sys.exit(1)
+absent = [package for module, package in useful.items() if find_spec(module) is None]
+if absent:
+    print(f"install: Home Keeper could make use of {', '.join(absent)} (Debian's names)", file=sys.stderr)
 PYTHON_CODE
 }
 
