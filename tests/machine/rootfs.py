@@ -39,6 +39,7 @@ PACKAGES = (
     # what rota needs, and to install it
     "make",
     "python3",
+    "python3-apprise",
     "python3-dbus-next",
     "python3-prometheus-client",
     "python3-pydantic",
