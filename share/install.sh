@@ -86,7 +86,7 @@ import sys
 from importlib import import_module, metadata
 
 wanted = {
-    "apprise": ("apprise", (1, 2), "python3-apprise", "apprise"),
+    "apprise": ("apprise", (1, 2), "apprise", "apprise"),
     "dbus_next": ("dbus-next", (0, 2, 3), "python3-dbus-next", "python-dbus-next"),
     "prometheus_client": (
         "prometheus-client", (0, 16), "python3-prometheus-client", "python-prometheus_client"

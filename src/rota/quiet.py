@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta, tzinfo
 
-from rota.quantity import USEC
-
 _SPAN = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])-([01][0-9]|2[0-3]):([0-5][0-9])")
+_USEC = 1_000_000
 _DAY = 24 * 60
 
 
@@ -47,11 +46,11 @@ def quiet_until(spans: Iterable[str], now: int, zone: tzinfo | None = None) -> i
 
 def _end(start: int, stop: int, now: int, zone: tzinfo | None) -> int:
     """Return when one span ends that `now` is in; `now` if it is in none."""
-    local = datetime.fromtimestamp(now / USEC, zone)
+    local = datetime.fromtimestamp(now / _USEC, zone)
     minute = local.hour * 60 + local.minute
     if (minute - start) % _DAY >= (stop - start) % _DAY:
         return now
     day = local.date() + timedelta(days=1 if stop <= minute else 0)
     moment = datetime(day.year, day.month, day.day, stop // 60, stop % 60, tzinfo=zone)
-    found = round((moment if zone else moment.astimezone()).timestamp() * USEC)
-    return found if found > now else now + 60 * USEC  # an hour that the clocks repeat
+    found = round((moment if zone else moment.astimezone()).timestamp() * _USEC)
+    return found if found > now else now + 60 * _USEC  # an hour that the clocks repeat

@@ -37,9 +37,9 @@ PACKAGES = (
     # to ask for metrics with
     "curl",
     # what rota needs, and to install it
+    "apprise",
     "make",
     "python3",
-    "python3-apprise",
     "python3-dbus-next",
     "python3-prometheus-client",
     "python3-pydantic",
