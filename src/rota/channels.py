@@ -80,8 +80,8 @@ def _credentials(channels: Mapping[str, model.Channel], told: str) -> list[str]:
     lines = []
     for name, channel in sorted(channels.items()):
         path = channel.url.replace("%", "%%")
-        # Empty if the file cannot be read: where there is such a default, that is not fatal.
-        lines += [f"LoadCredential=channel.{name}:{path}", f"SetCredential=channel.{name}:"]
+        # A comment if the file cannot be read: where there is such a default, that is not fatal.
+        lines += [f"LoadCredential=channel.{name}:{path}", f"SetCredential=channel.{name}:#"]
     return [*lines, f"SetCredential={RULES}:{told}"]
 
 

@@ -136,6 +136,7 @@ _MESSAGES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "literal_error": _literal,
     "string_pattern_mismatch": lambda error: _PATTERNS[error["ctx"]["pattern"].strip("^$")],
     "greater_than_equal": lambda error: f"must be at least {error['ctx']['ge']}",
+    "too_short": lambda _: "must name one at least",
     "less_than_equal": lambda error: f"must be at most {error['ctx']['le']}",
     "value_error": lambda error: str(error["ctx"]["error"]),
 }

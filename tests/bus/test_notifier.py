@@ -1,4 +1,4 @@
-"""rotad-notify on a private bus: a rotad of plain data on one side, a real webhook and mailbox on the other."""
+"""rotad-notify on a private bus: a rotad of plain data on one side, real webhooks and mail on the other."""
 
 from __future__ import annotations
 

@@ -71,6 +71,7 @@ def told(house: House) -> Iterator[House]:
     serve(machine)
     house.apply()
     yield house
+    house.clear()
     machine.run(f"rm -rf {SETTINGS} /etc/rota/secrets; systemctl start rotad")
     house.apply()
     machine.run("systemctl stop webhook; rm -rf /var/lib/rota-notify /run/webhook.*", check=False)
@@ -197,10 +198,10 @@ def test_rotad_is_away(told: House) -> None:
 
 def test_a_channel_that_is_down_for_a_while(told: House) -> None:
     machine = told.machine
-    told.declare("bad", BAD)
+    told.declare("faulty", BAD)
     machine.run("systemctl stop webhook")
     for _ in range(3):
-        told.rota("run bad --wait", code=3)
+        told.rota("run faulty --wait", code=3)
         time.sleep(1)
     machine.wait_for(lambda: told.json("notify")["channels"][0]["error"], 20, "it to fail")
     text = told.rota("notify").stdout
@@ -209,7 +210,7 @@ def test_a_channel_that_is_down_for_a_while(told: House) -> None:
     serve(machine)
     machine.wait_for(lambda: told.json("notify")["channels"][0]["waiting"] == 0, 60, "all to be sent")
     told_of = "".join(one["message"] for one in got(machine))
-    assert all(run["id"][:12] in told_of for run in told.runs("bad"))
+    assert all(run["id"][:12] in told_of for run in told.runs("faulty"))
     journal = machine.run(f"journalctl -u {SERVICE} -o cat --no-pager").stdout
     assert "was not sent" in journal
     assert TOKEN not in journal
