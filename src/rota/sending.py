@@ -14,11 +14,11 @@ from rota.errors import RotaError
 from rota.events import Run
 from rota.grouping import Decision, decide, retry_at
 from rota.logs import tail
-from rota.notify import deliver
+from rota.notify import Outcome, deliver
 from rota.outbox import Message, Outbox
 from rota.quantity import USEC, format_duration
 from rota.routes import HOUR, Channel, Happening, Rules
-from rota.wording import AGAIN, TAIL, detailed, message
+from rota.wording import AGAIN, TAIL, Text, detailed, message
 
 log = logging.getLogger("rotad-notify")
 
@@ -49,6 +49,7 @@ class Worker:
         patience: float,
         chance: Callable[[], float],
         runs: Callable[[str], Awaitable[Run | None]],
+        deliver: Callable[[Path, Text, float], Awaitable[Outcome]] = deliver,
     ) -> None:
         """Begin with what the outbox says.
 
@@ -62,6 +63,7 @@ class Worker:
             patience: seconds that a message may take to be sent.
             chance: random numbers from 0 to 1.
             runs: returns a run by its id, None if it cannot.
+            deliver: sends a message.
         """
         self._channel = channel
         self._rules = rules
@@ -72,6 +74,7 @@ class Worker:
         self._patience = patience
         self._chance = chance
         self._runs = runs
+        self._deliver = deliver
         self._wake = asyncio.Event()
         self._stopping = False
         self._decisions: dict[str, Decision] = {}
@@ -170,7 +173,7 @@ class Worker:
         text = begun.text
         if begun.cut_off:
             text = replace(text, body=text.body + AGAIN)
-        outcome = await deliver(self._credential, text, self._patience)
+        outcome = await self._deliver(self._credential, text, self._patience)
         name, now = self._channel.name, _now()
         if outcome.ok:
             self._outbox.sent(begun.id, now)
