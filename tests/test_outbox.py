@@ -102,8 +102,8 @@ async def life(path: Path, source: Recorded, sent: list[tuple[str, Text]], fate:
         box.recover()
         await Hearing(source, asyncio.Event(), box, RULES, lambda _: None).catch_up()
 
-        async def nothing(_: str) -> Run | None:
-            return None
+        async def nothing(_: Happening) -> list[str]:
+            return []
 
         def sender(channel: str) -> Callable[[Path, Text, float], Any]:
             async def deliver(_: Path, text: Text, __: float) -> Outcome:
@@ -116,8 +116,8 @@ async def life(path: Path, source: Recorded, sent: list[tuple[str, Text]], fate:
 
         for name in CHANNELS:
             worker = Worker(
-                RULES.channels[name], RULES, box, path, host="nas", user=False, patience=1,
-                chance=lambda: 0.5, runs=nothing, deliver=sender(name),
+                RULES.channels[name], RULES, box, path, host="nas", patience=1,
+                chance=lambda: 0.5, tail=nothing, deliver=sender(name),
             )  # fmt: skip
             while await worker.step() == 0:
                 pass

@@ -1,4 +1,4 @@
-"""What people may want to hear of: each run once, recoveries after failures only, the keeper's escalations."""
+"""What people may want to hear of: each run once, recoveries after failures only; and of the keeper."""
 
 from __future__ import annotations
 

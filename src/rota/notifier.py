@@ -32,15 +32,16 @@ from rota.desk import Desk
 from rota.errors import Exit, RotaError
 from rota.events import Run
 from rota.hearing import Hearing
+from rota.logs import tail
 from rota.names import NOTIFIER_BUS_NAME
 from rota.notify import PATIENCE, deliver
 from rota.outbox import DamagedError, Outbox, open_outbox
 from rota.quantity import USEC
-from rota.routes import Rules, from_json
+from rota.routes import Happening, Rules, from_json
 from rota.sending import Worker
 from rota.sources import KEEPER, ROTAD, Source
 from rota.systemd import connect
-from rota.wording import test_message
+from rota.wording import TAIL, test_message
 
 log = logging.getLogger("rotad-notify")
 
@@ -127,10 +128,9 @@ class Notifier:
                 self._outbox,
                 self._credential(name),
                 host=socket.gethostname(),
-                user=self._user,
                 patience=self._patience,
                 chance=random.SystemRandom().random,
-                runs=self._run,
+                tail=self._tail,
             )
         for name, where in (("rotad", ROTAD), ("keeper", KEEPER)):
             wake = asyncio.Event()
@@ -175,13 +175,13 @@ class Notifier:
         """End: what is being sent has some seconds to go out."""
         self._stop.set()
 
-    async def _run(self, run: str) -> Run | None:
-        """Return a run of rotad's, None while rotad is away."""
-        try:
-            table = await self._hearings[0].source.run(run)
-        except RotaError:
-            return None
-        return Run.of(table) if table else None
+    async def _tail(self, happening: Happening) -> list[str]:
+        """Return the last lines of a run: all of them if rotad is there to say which process wrote them."""
+        run = Run(happening.run, happening.agent, "failed")
+        with contextlib.suppress(RotaError):
+            table = await self._hearings[0].source.run(run.id)
+            run = Run.of(table) if table else run
+        return await asyncio.to_thread(tail, run, TAIL, user=self._user)
 
     def _credential(self, channel: str) -> Path:
         return self._credentials / f"channel.{channel}"

@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from rota.errors import RotaError
-from rota.events import Run
 from rota.grouping import Decision, decide, retry_at
-from rota.logs import tail
 from rota.notify import Outcome, deliver
 from rota.outbox import Message, Outbox
 from rota.quantity import USEC, format_duration
 from rota.routes import HOUR, Channel, Happening, Rules
-from rota.wording import AGAIN, TAIL, Text, detailed, message
+from rota.wording import AGAIN, Text, detailed, message
 
 log = logging.getLogger("rotad-notify")
 
@@ -45,10 +43,9 @@ class Worker:
         credential: Path,
         *,
         host: str,
-        user: bool,
         patience: float,
         chance: Callable[[], float],
-        runs: Callable[[str], Awaitable[Run | None]],
+        tail: Callable[[Happening], Awaitable[list[str]]],
         deliver: Callable[[Path, Text, float], Awaitable[Outcome]] = deliver,
     ) -> None:
         """Begin with what the outbox says.
@@ -59,10 +56,9 @@ class Worker:
             outbox: what waits.
             credential: the file with its URL.
             host: name of the machine.
-            user: runs are of the user's agents.
             patience: seconds that a message may take to be sent.
             chance: random numbers from 0 to 1.
-            runs: returns a run by its id, None if it cannot.
+            tail: returns the last lines of output of what happened; raises OSError if they cannot be read.
             deliver: sends a message.
         """
         self._channel = channel
@@ -70,10 +66,9 @@ class Worker:
         self._outbox = outbox
         self._credential = credential
         self._host = host
-        self._user = user
         self._patience = patience
         self._chance = chance
-        self._runs = runs
+        self._tail = tail
         self._deliver = deliver
         self._wake = asyncio.Event()
         self._stopping = False
@@ -161,8 +156,7 @@ class Worker:
             if one.run and one.kind != "missed":
                 try:
                     async with asyncio.timeout(_TAIL):
-                        run = await self._runs(one.run) or Run(one.run, one.agent, "failed")
-                        found[one.run] = await asyncio.to_thread(tail, run, TAIL, user=self._user)
+                        found[one.run] = await self._tail(one)
                 except (OSError, TimeoutError) as error:
                     log.warning(
                         "the output of run %s cannot be read: %s", one.run, error or "it takes too long"
