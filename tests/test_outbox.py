@@ -116,7 +116,7 @@ async def life(path: Path, source: Recorded, sent: list[tuple[str, Text]], fate:
 
         for name in CHANNELS:
             worker = Worker(
-                RULES.channels[name], RULES, box, path, host="nas", patience=1,
+                RULES.channels[name], RULES, box, path, host="nas", user=False, patience=1,
                 chance=lambda: 0.5, tail=nothing, deliver=sender(name),
             )  # fmt: skip
             while await worker.step() == 0:

@@ -50,6 +50,12 @@ def test_the_last_line_stands_in_for_a_journal_that_has_no_more() -> None:
     assert "Output" not in said(replace(ONE, last_line="")).body
 
 
+def test_of_a_users_agents() -> None:
+    found = message([ONE, replace(ONE, key="2")], {}, "nas", rota="rota --user", zone=UTC)
+    assert "See:    rota --user logs 9f9f9f9f9f9f\n" in found.body
+    assert "See:    rota --user runs --since" in found.body
+
+
 def test_what_was_tried() -> None:
     found = said(replace(ONE, tried=("restarted at 09:00", "restarted at 09:05")))
     assert "Tried:\n  restarted at 09:00\n  restarted at 09:05\n" in found.body

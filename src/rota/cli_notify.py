@@ -118,7 +118,7 @@ def _show(status: Table) -> None:
         output.table(("MADE", "CHANNEL", ">ABOUT", "SUBJECT", "RESULT"), messages, flexible=(3, 4))
     for source in status["sources"]:
         if source["error"] and source["source"] == "rotad":
-            output.talk(f"warning: {source['error']}: what happens is told when it is back.", "yellow")
+            output.talk(f"warning: nothing is heard of rotad: {source['error']}.", "yellow")
 
 
 def notify(arguments: argparse.Namespace) -> int:

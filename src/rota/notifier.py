@@ -128,6 +128,7 @@ class Notifier:
                 self._outbox,
                 self._credential(name),
                 host=socket.gethostname(),
+                user=self._user,
                 patience=self._patience,
                 chance=random.SystemRandom().random,
                 tail=self._tail,
@@ -148,7 +149,7 @@ class Notifier:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        sd.notify(f"READY=1\nSTATUS=Telling people by {len(self._workers)} channels")
+        sd.notify(f"READY=1\nSTATUS=Telling people by {', '.join(sorted(self._workers))}")
         await self._until_stopped(loop)
 
     async def _until_stopped(self, loop: asyncio.AbstractEventLoop) -> None:

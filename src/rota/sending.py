@@ -43,6 +43,7 @@ class Worker:
         credential: Path,
         *,
         host: str,
+        user: bool,
         patience: float,
         chance: Callable[[], float],
         tail: Callable[[Happening], Awaitable[list[str]]],
@@ -56,6 +57,7 @@ class Worker:
             outbox: what waits.
             credential: the file with its URL.
             host: name of the machine.
+            user: what people are to type is of the user's agents.
             patience: seconds that a message may take to be sent.
             chance: random numbers from 0 to 1.
             tail: returns the last lines of output of what happened; raises OSError if they cannot be read.
@@ -66,6 +68,7 @@ class Worker:
         self._outbox = outbox
         self._credential = credential
         self._host = host
+        self._rota = "rota --user" if user else "rota"
         self._patience = patience
         self._chance = chance
         self._tail = tail
@@ -143,7 +146,8 @@ class Worker:
             if chosen.items:
                 happenings = self._outbox.happenings(chosen.items)
                 tails = await self._tails(happenings)
-                text = message(happenings, tails, self._host, held_since=chosen.held_since)
+                held = chosen.held_since
+                text = message(happenings, tails, self._host, held_since=held, rota=self._rota)
                 self._outbox.compose(name, lane, chosen.items, text, _now())
             if chosen.until is not None:
                 later.append(chosen.until)

@@ -22,6 +22,7 @@ from rota.names import (
 from rota.systemd import CallError, ask_bus, call, plain
 
 _PAGE = 500
+_ABSENT = tuple(f"org.freedesktop.DBus.Error.{word}" for word in ("ServiceUnknown", "NameHasNoOwner"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +97,10 @@ class Source:
         try:
             return [plain(value) for value in await call(self._bus, message)]
         except CallError as error:
-            missing = error.name.startswith("org.freedesktop.DBus.Error.")
-            code = Exit.UNREACHABLE if missing else Exit.FAILED
-            raise RotaError(f"{self.name}: {error.message}", exit_code=code) from None
+            if error.name in _ABSENT:
+                raise RotaError("it is not running", exit_code=Exit.UNREACHABLE) from None
+            away = error.name.startswith("org.freedesktop.DBus.Error.")
+            raise RotaError(error.message, exit_code=Exit.UNREACHABLE if away else Exit.FAILED) from None
 
     async def events(self, since: int) -> Page:
         """Return events after a number; raises as `ask`."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from rota.events import BAD, Run
 from rota.quantity import format_duration
-from rota.routes import Facts, Happening
+from rota.routes import MINUTE, Facts, Happening
 
 SETTLES = frozenset(("archived", "lost", "missed"))
 """Events of rotad's after which a run may be told of."""
@@ -64,7 +64,9 @@ def _why(run: Run) -> str:
 
 def _took(run: Run) -> str:
     took = run.duration
-    return "" if took is None else f" after {format_duration(took)}" if took >= 1000 else ""
+    if took is None or took < 1000:
+        return ""
+    return f" after {format_duration(took, 2 if took >= MINUTE else 1)}"
 
 
 def _failure(run: Run, facts: Facts, standing: Standing) -> Happening:

@@ -65,7 +65,11 @@ def _names(happenings: Sequence[Happening]) -> str:
     return ", ".join(few) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
 
 
-def _in_full(one: Happening, tail: Sequence[str], zone: tzinfo | None) -> list[str]:
+def _typed(command: str, rota: str) -> str:
+    return f"{rota}{command.removeprefix('rota')}" if command else ""
+
+
+def _in_full(one: Happening, tail: Sequence[str], rota: str, zone: tzinfo | None) -> list[str]:
     rows = [f"{one.about} {one.title}", f"When:   {_moment(one.at, zone)}"]
     if one.since is not None:
         rows.append(f"Since:  {_moment(one.since, zone)}")
@@ -76,33 +80,33 @@ def _in_full(one: Happening, tail: Sequence[str], zone: tzinfo | None) -> list[s
     if said:
         rows += ["Output:", *(f"  {line}" for line in said)]
     if one.command:
-        rows.append(f"See:    {one.command}")
+        rows.append(f"See:    {_typed(one.command, rota)}")
     return rows
 
 
-def _in_short(one: Happening, zone: tzinfo | None) -> str:
-    command = f" ({one.command})" if one.command else ""
+def _in_short(one: Happening, rota: str, zone: tzinfo | None) -> str:
+    command = f" ({_typed(one.command, rota)})" if one.command else ""
     return f"- {_moment(one.at, zone)} {one.about} {one.title}{command}"
 
 
 def _many(
-    happenings: Sequence[Happening], tails: Mapping[str, Sequence[str]], zone: tzinfo | None
+    happenings: Sequence[Happening], tails: Mapping[str, Sequence[str]], rota: str, zone: tzinfo | None
 ) -> list[str]:
     full = detailed(happenings)
     keys = {one.key for one in full}
     others = [one for one in happenings if one.key not in keys]
     rows: list[str] = [f"{_counts(happenings)}, {_span(happenings, zone)}."]
     for one in full:
-        rows += ["", *_in_full(one, tails.get(one.run, ())[-TAIL // 2 :], zone)]
+        rows += ["", *_in_full(one, tails.get(one.run, ())[-TAIL // 2 :], rota, zone)]
     if others:
-        rows += ["", "Also:", *(_in_short(one, zone) for one in others[-LISTED:])]
+        rows += ["", "Also:", *(_in_short(one, rota, zone) for one in others[-LISTED:])]
     if rest := others[:-LISTED]:
         found = Counter((one.about, one.kind) for one in rest).most_common()
         told = [f"{name} ({count} {_PLURALS[kind][count > 1]})" for (name, kind), count in found[:LISTED]]
         more = f" and {len(found) - LISTED} others" if len(found) > LISTED else ""
         rows.append(f"And {len(rest)} before these: {', '.join(told)}{more}.")
     since = _moment(min(one.at for one in happenings), zone)
-    return [*rows, "", f"See:    rota runs --since '{since}'"]
+    return [*rows, "", f"See:    {rota} runs --since '{since}'"]
 
 
 def _span(happenings: Sequence[Happening], zone: tzinfo | None) -> str:
@@ -116,6 +120,7 @@ def message(
     host: str,
     *,
     held_since: int | None = None,
+    rota: str = "rota",
     zone: tzinfo | None = None,
 ) -> Text:
     """Return one message about all that happened.
@@ -125,15 +130,16 @@ def message(
         tails: last lines of output by run, oldest first; of those that `detailed` returns.
         host: name of the machine.
         held_since: since when the rate limit held some of it back.
+        rota: how people call rota for these agents.
         zone: local time; the machine's by default.
     """
     if len(happenings) == 1:
         (one,) = happenings
         subject = f"[{host}] {one.about} {one.title}"
-        rows = _in_full(one, tails.get(one.run, ())[-TAIL:], zone)
+        rows = _in_full(one, tails.get(one.run, ())[-TAIL:], rota, zone)
     else:
         subject = f"[{host}] {_counts(happenings)}: {_names(happenings)}"
-        rows = _many(happenings, tails, zone)
+        rows = _many(happenings, tails, rota, zone)
     if held_since is not None:
         rows += ["", f"Held back since {_moment(held_since, zone)}: the limit of messages was reached."]
     return Text(_cut(" ".join(subject.split()), _LONGEST_SUBJECT), "\n".join(rows) + "\n")

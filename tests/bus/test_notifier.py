@@ -17,8 +17,16 @@ from dbus_next.message import Message
 from rota.bus import Exported
 from rota.errors import Exit, RotaError
 from rota.events import Event, Run, fold
-from rota.interface import Events
-from rota.names import BUS_NAME, NOTIFIER_BUS_NAME, NOTIFIER_INTERFACE, NOTIFIER_PATH
+from rota.interface import Events, vardict
+from rota.names import (
+    BUS_NAME,
+    KEEPER_BUS_NAME,
+    KEEPER_INTERFACE,
+    KEEPER_PATH,
+    NOTIFIER_BUS_NAME,
+    NOTIFIER_INTERFACE,
+    NOTIFIER_PATH,
+)
 from rota.notifier import Notifier
 from rota.store import Recorded
 from rota.systemd import connect, plain
@@ -190,7 +198,7 @@ def test_a_failure_and_what_follows(private_bus: str, tmp_path: Path, hook: Webh
     assert second == "backup-check failed: exit status 3 after 3s, for the 2nd time in a row"
     assert third == "backup-check is well again, after 2 failures in 2s"
     assert "Output:\n  the last line\n" in hook.got[0]["message"]
-    assert f"rota logs {named(2)[:12]}" in hook.got[0]["message"]
+    assert f"rota --user logs {named(2)[:12]}" in hook.got[0]["message"]
 
 
 def test_a_hundred_failures_are_one_message(private_bus: str, tmp_path: Path, hook: Webhook) -> None:
@@ -336,6 +344,50 @@ def test_given_up_and_said_so(
     assert "ops: message 1 was given up" in told
     assert "backup-check failed" in told
     assert "geheimnis" not in caplog.text
+
+
+class Keeper:
+    """A keeper of three events, offered as rotad offers its own."""
+
+    def __init__(self, bus: MessageBus) -> None:
+        self._bus = bus
+        self.events: list[Table] = []
+        bus.add_message_handler(self._on_message)
+
+    def _on_message(self, message: Message) -> Message | None:
+        if message.interface != KEEPER_INTERFACE or message.member != "Events":
+            return None
+        found = [vardict(one) for one in self.events if one["seq"] > message.body[0]]
+        return Message.new_method_return(message, "sttaa{sv}", ["k", 1, len(self.events), found])
+
+    def record(self, kind: str, **data: Any) -> None:
+        event = {"version": 1, "seq": len(self.events) + 1, "at": NOW, "kind": kind, "data": data}
+        self.events.append(event)
+        signal = (KEEPER_PATH, KEEPER_INTERFACE, "EventsRecorded", "aa{sv}", [[vardict(event)]])
+        self._bus.send(Message.new_signal(*signal))
+
+
+def test_what_the_keeper_escalates(private_bus: str, tmp_path: Path, hook: Webhook) -> None:
+    async def work(scene: Scene) -> None:
+        bus = await connect(user=True, address=scene.address)
+        keeper = Keeper(bus)
+        scene.declare(rules(on=["escalation"], quiet=["00:00-23:59", "23:59-00:00"]), ops=hook.url)
+        notifier = await scene.start()
+        await bus.request_name(KEEPER_BUS_NAME)  # it comes later
+        await scene.until(lambda: notifier.outbox.cursor("keeper"))
+        about = {"target": "unit:nginx.service", "problem": "failed", "summary": "exit status 1"}
+        keeper.record("found", **about, severity="warning")
+        keeper.record("acted", **about)
+        keeper.record("escalated", **about, severity="critical", tried=["restarted", "restarted again"])
+        await scene.until(lambda: hook.got)
+        await asyncio.sleep(0.3)
+        bus.disconnect()
+
+    play(private_bus, tmp_path, work)
+    (message,) = hook.got
+    assert message["title"].endswith("unit:nginx.service needs a person: failed: exit status 1")
+    assert "Tried:\n  restarted\n  restarted again\n" in message["message"]
+    assert "See:    rota --user keeper explain unit:nginx.service" in message["message"]
 
 
 def test_on_the_bus(private_bus: str, tmp_path: Path, hook: Webhook) -> None:
