@@ -187,7 +187,7 @@ uninstall_all() {
   echo "rota is removed from $DESTDIR$PREFIX; /etc/rota and /var/lib/rota are as they were."
   if [ -e "$DESTDIR/etc/systemd/system/rota-agents.target" ]; then
     echo "Agents are still installed, and their timers go on. To remove them:"
-    echo "  grep -l '^# Made by rota' /etc/systemd/system/rota* | xargs rm && systemctl daemon-reload"
+    echo "  grep -rl '^# Made by rota' /etc/systemd/system/rota* | xargs rm && systemctl daemon-reload"
   fi
 }
 

@@ -234,6 +234,35 @@ def test_who_may_ask_and_test(told: House) -> None:
     assert TOKEN not in failed
 
 
+def test_of_a_users_own_agents(machine: Machine) -> None:
+    home = "/home/alice"
+
+    def alice(command: str, code: int = 0) -> str:
+        done = machine.run(["sh", "-c", command], user="alice", check=False)
+        assert done.returncode == code, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    machine.linger("alice")
+    machine.run("rm -rf /run/webhook.*")
+    serve(machine)
+    alice("mkdir -p ~/.config/rota/agents.d")
+    for path, text in (
+        (f"{home}/url", f"json://127.0.0.1:{PORT}/{TOKEN}\n"),
+        (f"{home}/.config/rota/rota.toml", DECLARED.replace(SECRET, f"{home}/url")),
+        (f"{home}/.config/rota/agents.d/bad.toml", BAD),
+    ):
+        machine.run(["sh", "-c", f"cat > {path}"], user="alice", input=text)
+    alice("systemctl --user start rotad")
+    assert "People are told by ops." in alice("rota --user apply")
+    alice("rota --user run bad --wait", code=3)
+    (message,) = came(machine)
+    assert "Output:\n  looking\n  the disk is full\n" in message["message"]
+    assert "See:    rota --user logs " in message["message"]
+    alice("rota --user notify test ops")
+    alice("rm -r ~/.config/rota && rota --user apply && systemctl --user stop rotad")
+    assert alice("systemctl --user is-active rotad-notify || true").strip() == "inactive"
+
+
 def test_least_privilege(told: House) -> None:
     machine = told.machine
     score = machine.run(["systemd-analyze", "security", "--no-pager", SERVICE]).stdout.split()[-3:]
