@@ -14,7 +14,7 @@ from rota.outbox import Cursor, Outbox, Told
 from rota.quantity import USEC
 from rota.routes import Happening, Rules, routed
 from rota.sources import Page, Source
-from rota.telling import OUTPUT, SETTLES, Standing, from_keeper, gap, judge
+from rota.telling import OUTPUT, SETTLES, Standing, from_keeper, gap, judge, run_key
 
 log = logging.getLogger("rotad-notify")
 
@@ -139,7 +139,8 @@ class Hearing:
         name, since = self.source.name, self._cursor
         told: list[Told] = []
         changed: dict[str, Standing | None] = {}
-        if since.seq and page.first > since.seq + 1:
+        gone = since.seq and page.first > since.seq + 1
+        if gone:
             log.error("%s: events %d to %d were forgotten", name, since.seq + 1, page.first - 1)
             told += self._told(gap(name, page.store, since.seq, page.first, _now()), _now())
         before = self._outbox.cursor(f"{name} before")
@@ -147,11 +148,14 @@ class Hearing:
         for event in page.events:
             if event["at"] >= oldest:
                 told += await self._heard(page.store, event, changed)
-        if not page.events and not told:
+        if not page.events and not gone:
             return
         last = page.events[-1] if page.events else None
-        cursor = Cursor(page.store, last["seq"], max(since.at, last["at"])) if last else since
-        if told or changed or cursor.seq - since.seq >= _OFTEN:
+        if last is not None:
+            cursor = Cursor(page.store, last["seq"], max(since.at, last["at"]))
+        else:
+            cursor = Cursor(page.store, max(since.seq, page.first - 1), since.at)
+        if gone or told or changed or cursor.seq - since.seq >= _OFTEN:
             self._keep(cursor, told, changed)
             self._standings |= {agent: one for agent, one in changed.items() if one is not None}
             for agent in [agent for agent, one in changed.items() if one is None]:
@@ -173,8 +177,8 @@ class Hearing:
         if self.source.name != "rotad":
             found = from_keeper(store, event)
             return self._told(found, _now()) if found else []
-        if event["kind"] not in SETTLES:
-            return []
+        if event["kind"] not in SETTLES or self._outbox.known(run_key(event["run"])):
+            return []  # of slots that were missed one hears again; and of all, where a store was lost
         table = await self.source.run(event["run"])
         if table is None:
             log.warning("run %s of %s is forgotten: nobody is told of it", event["run"], event["agent"])

@@ -50,6 +50,11 @@ class Standing:
     run: str
 
 
+def run_key(run: str) -> str:
+    """Return what tells the happening of a run from all others."""
+    return f"run:{run}"
+
+
 def _why(run: Run) -> str:
     """Return why a run failed, or slots were missed: "exit status 3", "SIGKILL"."""
     if run.reason is not None and run.reason in _REASONS:
@@ -72,7 +77,7 @@ def _took(run: Run) -> str:
 def _failure(run: Run, facts: Facts, standing: Standing) -> Happening:
     again = f", for the {_ordinal(standing.times)} time in a row" if standing.times > 1 else ""
     return Happening(
-        key=f"run:{run.id}",
+        key=run_key(run.id),
         kinds=("failure",),
         severity="critical" if facts.critical else "warning",
         at=run.ended or run.started or 0,
@@ -102,7 +107,7 @@ def _success(run: Run, facts: Facts, standing: Standing | None) -> Happening:
         kinds = ("recovery", "success")
     told_before = "critical" if facts.critical else "warning"
     return Happening(
-        key=f"run:{run.id}",
+        key=run_key(run.id),
         kinds=kinds,
         # As bad as what it puts an end to: who heard of that is to hear of this.
         severity=told_before if standing is not None else "info",
@@ -120,7 +125,7 @@ def _success(run: Run, facts: Facts, standing: Standing | None) -> Happening:
 def _missed(run: Run, facts: Facts) -> Happening:
     slots = run.slots or 1
     return Happening(
-        key=f"run:{run.id}",
+        key=run_key(run.id),
         kinds=("missed",),
         severity="critical" if facts.critical else "warning",
         at=run.slot_until or run.started or 0,

@@ -237,6 +237,7 @@ def test_what_happens_while_rotad_is_away_or_we_are(private_bus: str, tmp_path: 
         await scene.start()
         scene.rotad.ran(3, status=1)
         await scene.until(lambda: len(hook.got) == 3)
+        assert "for the 3rd time in a row" in hook.subjects[2], "what is heard again is not counted again"
         await asyncio.sleep(0.3)
 
     play(private_bus, tmp_path, work)
@@ -255,11 +256,22 @@ def test_events_that_were_forgotten_are_told_of(private_bus: str, tmp_path: Path
         scene.rotad.first = 17
         await scene.start()
         await scene.until(lambda: hook.got)
+        await scene.stop()
+        scene.rotad.ran(6, status=1)
+        scene.rotad.first = 25  # of which nothing is left
+        notifier = await scene.start()
+        await scene.until(lambda: len(hook.got) == 2)
+        for hearing in notifier._hearings:
+            hearing.look()
+        scene.rotad.ran(7, status=1)
+        await scene.until(lambda: len(hook.got) == 3)
 
     play(private_bus, tmp_path, work)
-    (told,) = (one["message"] for one in hook.got)
-    assert "events 5 to 16 were forgotten" in told
-    assert "exit status 1" in told
+    first, second, third = (one["message"] for one in hook.got)
+    assert "events 5 to 16 were forgotten" in first
+    assert "exit status 1" in first
+    assert "events 21 to 24 were forgotten" in second
+    assert "forgotten" not in third
 
 
 def test_a_channel_that_hangs_or_fails_keeps_no_other_waiting(
