@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import notifying
 import pages
 import scraping
 
@@ -15,9 +16,11 @@ _PAGES: Mapping[str, Callable[[], str]] = {
     "docs/reference.md": pages.reference,
     "docs/dbus.md": pages.dbus,
     "docs/metrics.md": scraping.page,
+    "docs/notify.md": notifying.page,
     "share/man/rota.1": pages.rota_1,
     "share/man/rotad.8": pages.rotad_8,
     "share/man/rotad-metrics.8": scraping.rotad_metrics_8,
+    "share/man/rotad-notify.8": notifying.rotad_notify_8,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import notifying
 import tables
 import words
 from render import Block, Code, Section, Table, Text, man, markdown
@@ -99,6 +100,7 @@ def _declarations() -> list[Block]:
                 tables.keys(model.Metrics),
             ],
         ),
+        *notifying.keys(),
         Section(
             "Not available in this version",
             [Text("These keys belong to the schema, and `rota check` refuses them by name."), later],
@@ -355,7 +357,8 @@ def rota_1() -> str:
             "See also",
             [
                 Text(
-                    "`rotad(8)`, `rotad-metrics(8)`, `systemctl(1)`, `journalctl(1)`, `systemd-analyze(1)`,"
+                    "`rotad(8)`, `rotad-metrics(8)`, `rotad-notify(8)`, `systemctl(1)`, `journalctl(1)`,"
+                    " `systemd-analyze(1)`,"
                     " `systemd.timer(5)`, `systemd.exec(5)`, `systemd.time(7)`"
                 )
             ],
@@ -472,7 +475,12 @@ def rotad_8() -> str:
         ),
         Section(
             "See also",
-            [Text("`rota(1)`, `rotad-metrics(8)`, `systemd-journald.service(8)`, `busctl(1)`, `polkit(8)`")],
+            [
+                Text(
+                    "`rota(1)`, `rotad-metrics(8)`, `rotad-notify(8)`, `systemd-journald.service(8)`,"
+                    " `busctl(1)`, `polkit(8)`"
+                )
+            ],
         ),
     ]
     return man("rotad", 8, f"rota {__version__}", sections)

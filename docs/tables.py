@@ -44,6 +44,10 @@ _TYPES: Sequence[tuple[Any, str, str]] = (
     (model.TimeZone, "time zone", ""),
     (model.Moment, "date and time", ""),
     (model.ListenAddress, "address", "addresses"),
+    (model.CredentialFile, "absolute path of a file", ""),
+    (model.QuietHours, "span of the day", "spans of the day"),
+    (model.Pattern, "name with * and ?", "names with * and ?"),
+    (model.Kind, "", "words"),
     (model.Tag, "word of lower-case letters, digits and -", "words of lower-case letters, digits and -"),
     (model.UserName, "user or group name", "group names"),
     (model.VariableName, "variable", "variables"),
@@ -317,7 +321,8 @@ def run_fields() -> Table:
     return Table(("Field", "What it says", "type"), rows)
 
 
-def _signature(arguments: Sequence[tuple[str, str]]) -> str:
+def signature(arguments: Sequence[tuple[str, str]]) -> str:
+    """Return types and names as they stand in a table."""
     return ", ".join(f"`{kind}` {name}" for name, kind in arguments)
 
 
@@ -327,8 +332,8 @@ def methods(interface: str, reading: set[str]) -> Table:
         (
             f"`{name}`",
             method.about,
-            _signature(method.arguments),
-            _signature(method.returns),
+            signature(method.arguments),
+            signature(method.returns),
             "everyone" if name in reading else "who is authorised",
         )
         for name, method in INTERFACES[interface].items()
@@ -347,7 +352,7 @@ def signals(words: Mapping[str, str]) -> Table:
     found = SIGNALS[MANAGER_INTERFACE]
     return Table(
         ("Signal", "When it is sent", "arguments"),
-        [(f"`{name}`", words[name], _signature(arguments)) for name, arguments in found.items()],
+        [(f"`{name}`", words[name], signature(arguments)) for name, arguments in found.items()],
     )
 
 

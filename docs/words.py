@@ -5,7 +5,7 @@ from __future__ import annotations
 from render import Block, Code, Table, Text
 
 from rota.errors import Exit
-from rota.names import CONFIG_DIR, METRICS_SOCKET, SYSTEM_UNIT_DIR, TARGET
+from rota.names import CONFIG_DIR, METRICS_SOCKET, NOTIFY_DROP_IN, SYSTEM_UNIT_DIR, TARGET
 
 NOTES = {
     "check": "Nothing is written. systemd itself reads calendar events and the units that would be made"
@@ -59,6 +59,10 @@ NOTES = {
     " was killed, timed out, or is unknown. LATE95: 19 of 20 runs of a slot began no later than that. MISSED"
     " are slots that nothing came of, counted one by one.",
     "export": "All fields of all runs that are kept, or of those that the filters leave.",
+    "notify": "What waits, what is held back by quiet hours or a limit, why something was not sent and when"
+    " it is tried again, and the last twenty messages. With test: sends a message at once, past all limits,"
+    " and"
+    " says why it was not sent. Asks rotad-notify, as root or a member of the group `rota`.",
     "logs": "Hands over to `journalctl`: what may be read is what the journal lets you read. Root and"
     " members of the"
     " group `systemd-journal` may read everything.",
@@ -110,6 +114,13 @@ command = ["claude", "-p", "{prompt}"]
 
 [metrics]
 listen = ["127.0.0.1:7682"]
+
+[channels.ops]
+url = "/etc/rota/secrets/ops-url"
+
+[[routes]]
+channels = ["ops"]
+on       = ["failure", "recovery", "missed", "escalation"]
 """
 VALUES = Table(
     ("Word", "Meaning", "for example"),
@@ -300,6 +311,8 @@ FILES = (
     ),
     (f"`{SYSTEM_UNIT_DIR}/{TARGET}`", "Starts all timers at boot."),
     (f"`{SYSTEM_UNIT_DIR}/{METRICS_SOCKET}`", "Where metrics are served, if [metrics] says so."),
+    (f"`{SYSTEM_UNIT_DIR}/{NOTIFY_DROP_IN}`", "Who is told what, if there are channels."),
+    ("`/var/lib/rota-notify/outbox.db`", "What is to be told and what was."),
     ("`/var/lib/rota-agents/NAME`", "What the agent NAME keeps between runs."),
     ("`/var/lib/rota/paused/NAME`", "Is there while NAME is paused: who paused it, when and why."),
     (

@@ -115,24 +115,18 @@ let
   notify = types.submodule {
     options = {
       on = mkOption {
-        type = types.listOf (
-          types.enum [
-            "failure"
-            "recovery"
-            "success"
-            "missed"
-            "escalation"
-          ]
-        );
-        default = [ ];
+        type = types.listOf rotaTypes.happening;
+        default = [
+          "failure"
+          "recovery"
+        ];
         example = [ "failure" ];
         description = "What is told.";
       };
       channels = mkOption {
-        type = types.listOf types.str;
-        default = [ ];
+        type = types.nonEmptyListOf rotaTypes.agentName;
         example = [ "ops" ];
-        description = "Names of channels.";
+        description = "Names of channels in {option}`services.rota.settings.channels`.";
       };
     };
   };
@@ -317,11 +311,13 @@ in
       type = types.nullOr notify;
       default = null;
       example = {
-        on = [ "failure" ];
+        on = [
+          "failure"
+          "recovery"
+        ];
         channels = [ "ops" ];
       };
-      visible = false;
-      description = "Tell people (not available in this version).";
+      description = "Tell people of its runs: on what, and by which channels.";
     };
 
     tags = mkOption {

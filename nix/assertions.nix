@@ -12,7 +12,6 @@ let
     [ "afterFailure" ]
     [ "keepRunning" ]
     [ "retries" ]
-    [ "notify" ]
     [
       "catchUp"
       "grace"
@@ -62,21 +61,13 @@ let
       check ".schedule.${key}" (lib.all (schedule: schedule.${key} == null) agent.schedule) unavailable
     ) laterInSchedules;
 in
-[
-  {
-    assertion = cfg.channels == null;
-    message = "${root}.channels: ${unavailable}";
-  }
-]
-++
-  map
-    (key: {
-      assertion = !cfg.settings ? ${key};
-      message = "${root}.settings.${key}: write ${root}.${key} instead";
-    })
-    [
-      "agents"
-      "channels"
-      "runners"
-    ]
+map
+  (key: {
+    assertion = !cfg.settings ? ${key};
+    message = "${root}.settings.${key}: write ${root}.${key} instead";
+  })
+  [
+    "agents"
+    "runners"
+  ]
 ++ lib.concatLists (lib.mapAttrsToList ofAgent cfg.agents)

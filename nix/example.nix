@@ -44,6 +44,10 @@
       };
     };
 
+    # Who is told when something fails, and when it is well again; of other events, see settings.routes.
+    settings.channels.ops.url = "/run/secrets/ops-url"; # a file with an apprise URL
+    agents.backup-check.notify.channels = [ "ops" ];
+
     # An agent that comes with rota, and one key of it changed.
     settings.bundled = [ "disk-report" ];
     agents.disk-report.schedule.every = "1h";

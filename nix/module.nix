@@ -44,6 +44,118 @@ let
     };
   };
 
+  rate = types.submodule {
+    options = {
+      messages = mkOption {
+        type = types.ints.between 1 10000;
+        example = 10;
+        description = "So many messages.";
+      };
+      per = mkOption {
+        type = rotaTypes.duration;
+        example = "1h";
+        description = "In any such span.";
+      };
+    };
+  };
+
+  channel = types.submodule {
+    options = {
+      url = mkOption {
+        type = types.externalPath;
+        example = "/run/secrets/ops-url";
+        description = "A file that holds one apprise URL, which is a secret: systemd reads it, so it may be root's alone.";
+      };
+      rate = {
+        messages = mkOption {
+          type = types.ints.between 1 10000;
+          default = 30;
+          example = 10;
+          description = "The most messages in any span of {option}`per`, whatever they are about; what is held back goes out in one when there is room.";
+        };
+        per = mkOption {
+          type = rotaTypes.duration;
+          default = "1h";
+          example = "10min";
+          description = "In any such span.";
+        };
+      };
+      expiry = mkOption {
+        type = rotaTypes.duration;
+        default = "2d";
+        example = "6h";
+        description = "A message that cannot be sent for so long is given up.";
+      };
+    };
+  };
+
+  route = types.submodule {
+    options = {
+      channels = mkOption {
+        type = types.nonEmptyListOf rotaTypes.agentName;
+        example = [ "ops" ];
+        description = "Names of channels.";
+      };
+      on = mkOption {
+        type = types.listOf rotaTypes.happening;
+        default = [
+          "failure"
+          "recovery"
+          "missed"
+          "escalation"
+        ];
+        example = [ "failure" ];
+        description = "What is told.";
+      };
+      agents = mkOption {
+        type = types.listOf rotaTypes.pattern;
+        default = [ ];
+        example = [ "backup-*" ];
+        description = "Names of agents, with * and ?; none: all, and what is about none.";
+      };
+      tags = mkOption {
+        type = types.listOf rotaTypes.tag;
+        default = [ ];
+        example = [ "backup" ];
+        description = "Agents with any of these tags; none: all.";
+      };
+      severity = mkOption {
+        type = types.enum [
+          "info"
+          "warning"
+          "critical"
+        ];
+        default = "info";
+        example = "warning";
+        description = ''
+          This or worse. A success is info; a failure, its recovery, and missed slots are warning, and critical of
+          agents of critical priority; the keeper says its own.
+        '';
+      };
+      group = mkOption {
+        type = rotaTypes.duration;
+        default = "30s";
+        example = "1min";
+        description = "What happens within this after the first is one message.";
+      };
+      rate = mkOption {
+        type = types.nullOr rate;
+        default = null;
+        example = {
+          messages = 10;
+          per = "1h";
+        };
+        description = "The most messages by this route to each channel.";
+      };
+      quiet = mkOption {
+        type = types.listOf rotaTypes.quietHours;
+        default = [ ];
+        example = [ "22:30-07:00" ];
+        description = "Hours, in local time, in which only what is critical is told.";
+      };
+    };
+  };
+
   # Where a switch leaves word of the system that is to be, for rota-rearm.
   nextSystem = "/run/rota-next-system";
 
@@ -65,6 +177,28 @@ in
             default = [ ];
             example = [ "disk-report" ];
             description = "Agents that come with rota and are to be enabled; change their keys in {option}`services.rota.agents`.";
+          };
+          channels = mkOption {
+            type = types.attrsOf channel;
+            default = { };
+            example = {
+              ops.url = "/run/secrets/ops-url";
+            };
+            description = "Where people are told, by name.";
+          };
+          routes = mkOption {
+            type = types.listOf route;
+            default = [ ];
+            example = [
+              {
+                channels = [ "ops" ];
+                on = [
+                  "failure"
+                  "recovery"
+                ];
+              }
+            ];
+            description = "What is told by which channels; of several that lead to one channel, the first counts.";
           };
           metrics.listen = mkOption {
             type = types.listOf rotaTypes.listenAddress;
@@ -112,16 +246,6 @@ in
       description = "How prompts run.";
     };
 
-    channels = mkOption {
-      type = types.nullOr (types.attrsOf json.type);
-      default = null;
-      example = {
-        ops = { };
-      };
-      visible = false;
-      description = "Where people are told (not available in this version).";
-    };
-
     agents = mkOption {
       type = types.attrsOf agent;
       default = { };
@@ -158,10 +282,13 @@ in
     services.rota = {
       declarations =
         cfg.settings
+        // {
+          channels = lib.mapAttrs (_: declaration.table) cfg.settings.channels;
+          routes = map declaration.table cfg.settings.routes;
+        }
         // lib.optionalAttrs (cfg.runners != { }) {
           runners = lib.mapAttrs (_: declaration.table) cfg.runners;
         }
-        // lib.optionalAttrs (cfg.channels != null) { inherit (cfg) channels; }
         // {
           agents =
             lib.genAttrs cfg.settings.bundled (_: {
@@ -210,12 +337,23 @@ in
       description = "rota metrics";
     };
     users.groups.rota-metrics = { };
+    # Who tells people: has a network, and reads of the journal what agents wrote.
+    users.users.rota-notify = {
+      isSystemUser = true;
+      group = "rota-notify";
+      description = "rota notify";
+    };
+    users.groups.rota-notify = { };
 
     systemd.packages = [
       cfg.package
       cfg.units
     ];
     systemd.services.rotad.wantedBy = [ "multi-user.target" ];
+    # The generator makes its drop-in; a switch starts it again when that changes.
+    systemd.services.rotad-notify = lib.mkIf (cfg.settings.channels != { }) {
+      wantedBy = [ "multi-user.target" ];
+    };
     # Wants all timers; active targets are started again by every switch, and with it timers that are new.
     systemd.targets.rota-agents.wantedBy = [ "timers.target" ];
 

@@ -53,6 +53,7 @@ python3Packages.buildPythonApplication (finalAttrs: {
   build-system = [ python3Packages.setuptools ];
 
   dependencies = [
+    python3Packages.apprise
     python3Packages.asyncpg
     python3Packages.dbus-next
     python3Packages.dnspython
@@ -78,6 +79,7 @@ python3Packages.buildPythonApplication (finalAttrs: {
 
   # Without systemd: tests that ask systemd-analyze skip themselves. It wants a /run/systemd, which a build has not.
   nativeCheckInputs = [
+    python3Packages.aiosmtpd
     python3Packages.croniter
     python3Packages.hypothesis
     python3Packages.pytest-xdist
@@ -91,6 +93,7 @@ python3Packages.buildPythonApplication (finalAttrs: {
     "rota.cli_declare"
     "rota.daemon"
     "rota.exporter"
+    "rota.notifier"
     "rota_agents"
   ];
 

@@ -47,6 +47,18 @@ in
 
   listenAddress = matching ''(127[.][0-9.]+|\[::1]):[1-9][0-9]{0,4}|(/[A-Za-z0-9_@+=:,.-]+)+[.]sock'' ''loopback address with a port such as "127.0.0.1:7682", or absolute path of a UNIX socket that ends in .sock'';
 
+  happening = types.enum [
+    "failure"
+    "recovery"
+    "success"
+    "missed"
+    "escalation"
+  ];
+
+  pattern = matching "[][a-z0-9*?!-]+" "name of an agent, perhaps with * and ?";
+
+  quietHours = matching "([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]" ''span of the day such as "22:30-07:00"'';
+
   # Values of a [Service] key.
   unitValue = types.oneOf [
     types.bool

@@ -37,10 +37,12 @@ destination() {
     rotad.service) echo "$PREFIX/lib/systemd/system/rotad.service" ;;
     rotad-metrics.service) echo "$PREFIX/lib/systemd/system/rotad-metrics.service" ;;
     rotad-metrics-user.service) echo "$PREFIX/lib/systemd/user/rotad-metrics.service" ;;
+    rotad-notify.service) echo "$PREFIX/lib/systemd/system/rotad-notify.service" ;;
+    rotad-notify-user.service) echo "$PREFIX/lib/systemd/user/rotad-notify.service" ;;
     rotad-user.service) echo "$PREFIX/lib/systemd/user/rotad.service" ;;
     rota.sysusers) echo "$PREFIX/lib/sysusers.d/rota.conf" ;;
     rota.tmpfiles) echo "$PREFIX/lib/tmpfiles.d/rota.conf" ;;
-    org.rota1.conf) echo "$dbus_policy/org.rota1.conf" ;;
+    org.rota1.conf | org.rota1.Notifier.conf) echo "$dbus_policy/$1" ;;
     org.rota1.service) echo "$PREFIX/share/dbus-1/system-services/org.rota1.service" ;;
     org.rota1.user.service) echo "$PREFIX/share/dbus-1/services/org.rota1.service" ;;
     org.rota1.policy) echo "$polkit_actions/org.rota1.policy" ;;
@@ -85,6 +87,7 @@ from importlib import import_module, metadata
 from importlib.util import find_spec
 
 wanted = {
+    "apprise": ("apprise", (1, 2), "apprise", "apprise"),
     "dbus_next": ("dbus-next", (0, 2, 3), "python3-dbus-next", "python-dbus-next"),
     "prometheus_client": (
         "prometheus-client", (0, 16), "python3-prometheus-client", "python-prometheus_client"
@@ -143,11 +146,12 @@ install_all() {
   PYTHON=$found
   case $CHECK in 0) ;; *) check_python ;; esac
   shared_files | while read -r file; do destination "$file" >/dev/null; done
-  for module in rota.cli rota.daemon rota.exporter rota_agents; do
+  for module in rota.cli rota.daemon rota.exporter rota.notifier rota_agents; do
     case $module in
       rota.cli) name=rota ;;
       rota.daemon) name=rotad ;;
       rota.exporter) name=rotad-metrics ;;
+      rota.notifier) name=rotad-notify ;;
       rota_agents) name=rota-agent ;;
     esac
     put share/launcher.in "$bin/$name" 755 \
@@ -178,7 +182,7 @@ prune() {
 }
 
 uninstall_all() {
-  rm -f "$DESTDIR$bin/rota" "$DESTDIR$bin/rotad" "$DESTDIR$bin/rotad-metrics" "$DESTDIR$bin/rota-agent"
+  for name in rota rotad rotad-metrics rotad-notify rota-agent; do rm -f "$DESTDIR$bin/$name"; done
   rm -rf "$DESTDIR${lib:?}/rota" "$DESTDIR${lib:?}/rota_agents"
   shared_files | while read -r file; do
     target=$(destination "$file")
@@ -189,7 +193,7 @@ uninstall_all() {
   echo "rota is removed from $DESTDIR$PREFIX; /etc/rota and /var/lib/rota are as they were."
   if [ -e "$DESTDIR/etc/systemd/system/rota-agents.target" ]; then
     echo "Agents are still installed, and their timers go on. To remove them:"
-    echo "  grep -l '^# Made by rota' /etc/systemd/system/rota* | xargs rm && systemctl daemon-reload"
+    echo "  grep -rl '^# Made by rota' /etc/systemd/system/rota* | xargs rm && systemctl daemon-reload"
   fi
 }
 

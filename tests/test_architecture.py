@@ -38,7 +38,12 @@ THIRD_PARTY = {
     ): set(modules)
     for package, modules in rows("package")
 } | {"rota_agents": {"load"}}
-ONE_PLACE = {"sqlite3": {"database"}, "subprocess": {"analyze"}, "ctypes": {"generate"}, "tomllib": {"load"}}
+ONE_PLACE = {
+    "sqlite3": {"database", "outbox"},
+    "subprocess": {"analyze"},
+    "ctypes": {"generate"},
+    "tomllib": {"load"},
+}
 
 
 @functools.cache
@@ -117,6 +122,12 @@ def test_rotad_at_rest_is_small() -> None:
     unwanted |= {"prometheus_client", "http", "http.server", "rota.metrics"}
     assert not loaded & unwanted
     assert "rota.store" in loaded, "what it needs at once is there"
+
+
+def test_what_tells_people_has_no_apprise_in_memory_and_no_pydantic() -> None:
+    loaded = loaded_by("import rota.notifier")
+    assert "rota.outbox" in loaded, "what it needs at once is there"
+    assert not loaded & {"apprise", "requests", "pydantic", "rota.model", "rich"}
 
 
 def test_the_command_line_is_small_before_its_verb_is_known() -> None:

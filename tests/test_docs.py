@@ -20,7 +20,7 @@ from rota.load import load
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "share/examples"
 BASH = ROOT / "share/completions/rota.bash"
-MAN_PAGES = ("rota.1", "rotad.8", "rotad-metrics.8")
+MAN_PAGES = ("rota.1", "rotad.8", "rotad-metrics.8", "rotad-notify.8")
 
 
 def verbs() -> dict[str, argparse.ArgumentParser]:
@@ -108,7 +108,10 @@ def test_every_verb_and_option_is_in_the_man_page_and_the_reference(verb: str) -
 
 @pytest.mark.parametrize(
     "page",
-    ["docs/reference.md", "docs/dbus.md", "docs/metrics.md", *(f"share/man/{name}" for name in MAN_PAGES)],
+    [
+        *("docs/reference.md", "docs/dbus.md", "docs/metrics.md", "docs/notify.md"),
+        *(f"share/man/{name}" for name in MAN_PAGES),
+    ],
 )
 def test_pages_name_no_place_of_the_machine_they_were_made_on(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
@@ -164,6 +167,7 @@ def test_modules_import_as_the_architecture_says() -> None:
 @pytest.mark.parametrize(
     ("package", "module"),
     [
+        ("apprise", "apprise"),
         ("pydantic", "pydantic"),
         ("dbus-next", "dbus_next"),
         ("prometheus-client", "prometheus_client"),

@@ -434,7 +434,7 @@ def test_the_schema_names_what_is_not_available(capsys: pytest.CaptureFixture[st
     run("schema")
     properties = json.loads(capsys.readouterr().out)["properties"]
     later = {key for key, about in properties.items() if about.get("x-available") is False}
-    assert later == {"when", "after_success", "after_failure", "keep_running", "retries", "notify"}
+    assert later == {"when", "after_success", "after_failure", "keep_running", "retries"}
     assert set(properties) >= {"command", "prompt", "schedule", "sandbox", "resources"}
 
 

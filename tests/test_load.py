@@ -44,7 +44,7 @@ def test_every_problem_at_once(tmp_path: Path) -> None:
         "agents.d/weekly-audit.toml: retrys: unknown key; did you mean retries?",
         'agents.d/weekly-audit.toml: schedule.cron: "0 9 * * MUN": '
         "unknown day name MUN; did you mean MON or SUN?",
-        "rota.toml: runers: unknown key; did you mean runners?",
+        "rota.toml: runers: unknown key; did you mean runners or routes?",
     ]
     assert [item.name for item in loaded.declarations] == ["good"]
     error = DeclarationError(loaded.problems, loaded.declared)
@@ -201,11 +201,6 @@ def test_wrong_settings_are_one_mistake_not_one_an_agent(tmp_path: Path, setting
     loaded = load(configuration(tmp_path, agents, settings))
     assert [problem.file for problem in loaded.problems] == ["rota.toml"]
     assert loaded.declared == 4
-
-
-def test_channels_are_not_available(tmp_path: Path) -> None:
-    loaded = load(configuration(tmp_path, {}, "[channels.ops]\nurl = 'x'\n"))
-    assert found(loaded) == ["rota.toml: channels: not available in this version of rota; remove it"]
 
 
 # One JSON file, as Nix hands it over

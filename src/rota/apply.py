@@ -125,7 +125,8 @@ async def _install(plan: Plan, directory: Path, *, user: bool) -> Applied:
         change = rearm.change(plan.before, after, states, interrupted=_interrupted(directory))
         stage = _stage(plan, directory, change.afresh)
         remembered = await rearm.release(systemd, change, states, user=user)
-        await serving.release(systemd, plan.before.get(names.METRICS_SOCKET), after.get(names.METRICS_SOCKET))
+        for units, made in ((serving.METRICS, names.METRICS_SOCKET), (serving.NOTIFY, names.NOTIFY_DROP_IN)):
+            await serving.release(systemd, units, plan.before.get(made), after.get(made))
         _move(plan, stage, directory)
         await rearm.arm(systemd, change, user=user)
         start = sorted(change.afresh - change.at_next_boot)
@@ -134,7 +135,9 @@ async def _install(plan: Plan, directory: Path, *, user: bool) -> Applied:
         for old in (stage, *leftovers):
             shutil.rmtree(old, ignore_errors=True)
         if names.METRICS_SOCKET in after:
-            await serving.start(systemd)
+            await serving.start(systemd, names.METRICS_SOCKET)
+        if names.NOTIFY_DROP_IN in after:
+            await serving.start(systemd, names.NOTIFY_SERVICE)
     finally:
         bus.disconnect()
     return Applied(tuple(start), rearm.agents_of(change.at_next_boot), rearm.agents_of(remembered))

@@ -222,6 +222,22 @@ def _remembering(
     filters(export)
 
 
+def _notify(arguments: argparse.Namespace) -> int:
+    from rota import cli_notify  # noqa: PLC0415  (D-Bus only for verbs that ask somebody)
+
+    return int(cli_notify.notify(arguments))
+
+
+def _telling(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    about = "show how channels do, what waits and what was sent; or test a channel"
+    parser = verbs.add_parser("notify", help=about, description=f"S{about[1:]}.", parents=[common])
+    parser.set_defaults(run=_notify)
+    parser.add_argument("what", nargs="?", choices=("test",), help="send a test message, now")
+    parser.add_argument("channel", nargs="?", default="", metavar="CHANNEL", help="by which channel")
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 10_000:
         raise argparse.ArgumentTypeError(f"{text} is not a number from 1 to 10000")
@@ -244,6 +260,7 @@ def parser() -> argparse.ArgumentParser:
     _declaring(verbs, common)
     _asking(verbs, common)
     _remembering(verbs, common)
+    _telling(verbs, common)
     return top
 
 

@@ -220,6 +220,7 @@ def apply(arguments: argparse.Namespace) -> int:
                 "at_next_boot": list(done.at_next_boot),
                 "remembered": list(done.remembered),
                 "metrics": list(loaded.settings.metrics.listen),
+                "channels": sorted(loaded.settings.channels),
             }
         )
         return int(Exit.OK)
@@ -230,6 +231,9 @@ def apply(arguments: argparse.Namespace) -> int:
     if names.METRICS_SOCKET in (*found.added, *found.changed, *found.removed):
         where = " and ".join(loaded.settings.metrics.listen)
         output.line(f"Metrics are served at {where}." if where else "Metrics are no longer served.")
+    if names.NOTIFY_DROP_IN in (*found.added, *found.changed, *found.removed):
+        by = ", ".join(sorted(loaded.settings.channels))
+        output.line(f"People are told by {by}." if by else "Nobody is told any more.")
     past = {"add": "added", "change": "changed", "remove": "removed"}
     parts = [f"{len(names_)} {past[verb]}" for verb, names_ in summary.items() if names_]
     none = "Nothing changed" if found.empty else "No agent changed"

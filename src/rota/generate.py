@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rota import analyze, names, sandbox, units
+from rota import analyze, channels, names, sandbox, units
 from rota.errors import DeclarationError, Exit, Problem, RotaError
 from rota.load import Loaded, calendar_events, load
 from rota.units import Context, UnitFile
@@ -22,7 +22,11 @@ Files = dict[str, UnitFile]
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _VERIFY = re.compile(r"(?:.*/)?rota-(?P<agent>[a-z0-9-]+)\.(?:service|timer)(?::\d+)?: (?P<text>.*)")
 _KEY = re.compile(r"(?:Unknown key(?: name)?|Failed to parse|Invalid) '?(?P<key>[A-Z]\w+)")
-_LINKS = (f"timers.target.wants/{names.TARGET}", f"sockets.target.wants/{names.METRICS_SOCKET}")
+_LINKS = (
+    f"timers.target.wants/{names.TARGET}",
+    f"sockets.target.wants/{names.METRICS_SOCKET}",
+    *names.NOTIFY_LINKS,
+)
 _CALENDAR = re.compile(r"^(OnCalendar=)(.*)$", re.MULTILINE)
 _COMMAND = re.compile(r"Command .* is not executable")
 
@@ -87,6 +91,10 @@ def build(loaded: Loaded, made_for: Context) -> Files:
             files[unit.name] = unit
     for unit in units.shared_units(
         target(loaded, files), loaded.settings, loaded.origin, nixos=made_for.nixos
+    ):
+        files[unit.name] = unit
+    for unit in channels.notify_units(
+        loaded.settings, loaded.declarations, loaded.origin, user=made_for.user, nixos=made_for.nixos
     ):
         files[unit.name] = unit
     return files
@@ -240,7 +248,7 @@ def _only_ours(directory: Path) -> None:
 def is_ours(path: Path) -> bool:
     """Tell whether rota wrote a file or symlink."""
     if path.is_symlink():
-        linked = (names.TARGET, names.METRICS_SOCKET)
+        linked = (names.TARGET, names.METRICS_SOCKET, names.NOTIFY_SERVICE)
         return path.name in linked and os.readlink(path) == f"../{path.name}"  # noqa: PTH115
     if not path.is_file():
         return False
@@ -294,7 +302,7 @@ class Plan:
 def compare(files: Files, directory: Path) -> Plan:
     """Return what would change in a directory, which may hold units of others."""
     before: dict[str, str] = {}
-    others = ("rota.slice", names.METRICS_SOCKET, *_LINKS)
+    others = ("rota.slice", names.METRICS_SOCKET, names.NOTIFY_DROP_IN, *_LINKS)
     found = [*directory.glob("rota-*.*"), *(directory / name for name in others)]
     for path in found:
         if is_ours(path):

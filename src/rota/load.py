@@ -37,6 +37,7 @@ _PATTERNS: Mapping[str, str] = {
     r"[A-Za-z_][A-Za-z0-9_.-]{0,30}": f"{_IDENTIFIER} _ . -, beginning with a letter or _, 31 at most",
     r"[A-Za-z_][A-Za-z0-9_]*": f"{_IDENTIFIER} _, not beginning with a digit",
     r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,254}": f"{_IDENTIFIER} _ . -, not beginning with a dot, 255 at most",
+    r"[a-z0-9*?\[\]!-]+": "must be an agent's name, perhaps with * and ?",
     r"(X-)?[A-Z][A-Za-z0-9]*": "is not the name of a [Service] key; systemd's begin with a capital",
 }
 
@@ -135,6 +136,7 @@ _MESSAGES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "literal_error": _literal,
     "string_pattern_mismatch": lambda error: _PATTERNS[error["ctx"]["pattern"].strip("^$")],
     "greater_than_equal": lambda error: f"must be at least {error['ctx']['ge']}",
+    "too_short": lambda _: "must name one at least",
     "less_than_equal": lambda error: f"must be at most {error['ctx']['le']}",
     "value_error": lambda error: str(error["ctx"]["error"]),
 }
@@ -154,7 +156,9 @@ def _quoted(value: object) -> str:
         return str(value).lower()
     if isinstance(value, int | float):
         return str(value) if abs(value) < 10**18 else ""
-    return value if isinstance(value, str) and "\n" not in value and len(value) <= 80 else ""
+    if not isinstance(value, str) or "://" in value:
+        return ""  # a URL may hold a password
+    return value if "\n" not in value and len(value) <= 80 else ""
 
 
 def _explain(failed: ValidationError, model: type[BaseModel], raw: object) -> Iterator[rules.Breach]:
@@ -216,6 +220,11 @@ def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
         if isinstance(base.get(key), dict) and isinstance(own.get(key), dict):
             merged[key] = {**base[key], **own[key]}
     return merged
+
+
+def _unknown_channel(name: str, known: Iterable[str], file: str, path: str = "") -> rules.Breach:
+    hint = nearest(name, known) or f"; declare [channels.{name}] in {file}"
+    return rules.Breach(f"{path}channels", f"unknown channel{hint}", name)
 
 
 class _Reader:
@@ -312,6 +321,23 @@ class _Reader:
                 self.report(*self.places[name], [rules.Breach("runner", f"unknown runner{hint}", runner)])
                 del self.declarations[name]
 
+    def check_channels(self, settings_file: str) -> None:
+        """Report channels that somebody is to be told by and nobody declared."""
+        if not self.settled:
+            return
+        known = self.settings.channels
+        for index, route in enumerate(self.settings.routes):
+            found = [
+                _unknown_channel(name, known, settings_file) for name in route.channels if name not in known
+            ]
+            self.report_setting(settings_file, f"routes[{index}]", found)
+        for name, declaration in list(self.declarations.items()):
+            told = declaration.agent.notify.channels if declaration.agent.notify else ()
+            if unknown := [one for one in told if one not in known]:
+                found = [_unknown_channel(one, known, settings_file, "notify.") for one in unknown]
+                self.report(*self.places[name], found)
+                del self.declarations[name]
+
     def bundled(self, raw: dict[str, tuple[dict[str, Any], Path, str]], file: str) -> None:
         """Put the declarations of enabled bundled agents under what the user wrote of the same name."""
         if not self.settings.bundled:
@@ -352,6 +378,7 @@ def _load_directory(reader: _Reader, directory: Path) -> None:
     for name, (content, path, file) in sorted(found.items()):
         reader.agent(name, content, path, file)
     reader.check_runners("rota.toml")
+    reader.check_channels("rota.toml")
 
 
 def _load_json(reader: _Reader, path: Path) -> None:
@@ -371,6 +398,7 @@ def _load_json(reader: _Reader, path: Path) -> None:
         file, prefix = reader.naming.agent(path.name, name)
         reader.agent(name, content, source, file, prefix)
     reader.check_runners(path.name)
+    reader.check_channels(path.name)
 
 
 def load(config: Path, *, nixos: bool = False) -> Loaded:

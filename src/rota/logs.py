@@ -11,7 +11,7 @@ from rota.journal import STARTING, Entry, Fields, Lookup, boot_id, manager, numb
 from rota.lines import Stray, senders
 from rota.names import PREFIX, service_of
 from rota.quantity import USEC
-from rota.said import Line, Said, summary
+from rota.said import Line, Said, shown, summary
 
 _JOURNALS = ("/var/log/journal", "/run/log/journal")
 _LOOKED_AT = 200
@@ -60,6 +60,15 @@ def said(run: Run, *, user: bool) -> tuple[Said, float | None]:
     entries = list(journal.seek(None, "").backward(_LAST)) if head else []
     newest = entries[0].received / USEC if entries and run.boot == boot_id() else None
     return summary(head, map(_line, entries)), newest
+
+
+def tail(run: Run, count: int, *, user: bool) -> list[str]:
+    """Return the last lines that a run wrote, at most `count`, oldest first, harmless to a terminal."""
+    found: list[str] = []
+    journal = Lookup().find(output_matches(run, user=user)).seek(None, "")
+    for entry in journal.backward(count):
+        found = shown(_line(entry)) + found
+    return found[-count:]
 
 
 def _line(entry: Entry) -> Line:

@@ -25,9 +25,10 @@ from pydantic import (
     StringConstraints,
 )
 
-from rota import cron, listen, quantity
+from rota import cron, listen, quantity, quiet
 
 Priority = Literal["critical", "high", "medium", "low", "background"]
+Kind = Literal["failure", "recovery", "success", "missed", "escalation"]
 
 
 def _checked(parse: Callable[[str], object]) -> AfterValidator:
@@ -141,6 +142,15 @@ def _distinct(found: tuple[str, ...]) -> tuple[str, ...]:
     return found
 
 
+def _credential_file(text: str) -> str:
+    if "://" in text:
+        raise ValueError(
+            "is the URL itself, which is a secret: write it into a file that only root may read, and"
+            ' name that file; for example "/etc/rota/secrets/ops-url"'
+        )
+    return _absolute(text)
+
+
 def _one_or_many(value: object) -> object:
     return [value] if isinstance(value, dict) else value
 
@@ -158,6 +168,9 @@ Network = Annotated[StrictStr, AfterValidator(_network)]
 TimeZone = Annotated[StrictStr, AfterValidator(_timezone)]
 Moment = Annotated[StrictStr, BeforeValidator(_point_in_time), AfterValidator(_once)]
 ListenAddress = Annotated[StrictStr, _checked(listen.check)]
+CredentialFile = Annotated[StrictStr, AfterValidator(_credential_file)]
+QuietHours = Annotated[StrictStr, _checked(quiet.parse_quiet)]
+Pattern = Annotated[StrictStr, StringConstraints(pattern=r"^[a-z0-9*?\[\]!-]+$")]
 Tag = Annotated[StrictStr, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 UserName = Annotated[StrictStr, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,30}$")]
 VariableName = Annotated[StrictStr, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -243,10 +256,63 @@ class Retries(Record):
 
 
 class Notify(Record):
-    """Who is told about a run."""
+    """Who is told about an agent's runs, beside what the routes in rota.toml say."""
 
-    on: tuple[Line, ...] = _key((), "failure, recovery, success, missed, escalation.", ["failure"])
-    channels: tuple[Line, ...] = _key((), "Names of channels in rota.toml.", ["ops"])
+    on: tuple[Kind, ...] = _key(
+        ("failure", "recovery"), "failure, recovery, success, missed, escalation.", ["failure"]
+    )
+    channels: tuple[AgentName, ...] = Field(
+        description="Names of channels in rota.toml.", examples=[["ops"]], min_length=1
+    )
+
+
+class Rate(Record):
+    """No more messages than this; what is held back goes out in one when there is room."""
+
+    messages: StrictInt = Field(description="So many messages.", examples=[10], ge=1, le=10_000)
+    per: Duration = Field(description="In any such span.", examples=["1h"])
+
+
+class Channel(Record):
+    """Where people are told."""
+
+    url: CredentialFile = Field(
+        description="A file that holds one apprise URL, which is a secret: systemd reads it, so it may be"
+        " root's alone.",
+        examples=["/etc/rota/secrets/ops-url"],
+    )
+    rate: Rate = _key(Rate(messages=30, per="1h"), "The most messages, whatever they are about.")
+    expiry: Duration = _key("2d", "A message that cannot be sent for so long is given up.", "6h")
+
+
+class Route(Record):
+    """What is told by which channels; all keys that are set must match."""
+
+    channels: tuple[AgentName, ...] = Field(
+        description="Names of channels.", examples=[["ops"]], min_length=1
+    )
+    on: tuple[Kind, ...] = _key(
+        ("failure", "recovery", "missed", "escalation"),
+        "failure, recovery, success, missed, escalation.",
+        ["failure"],
+    )
+    agents: tuple[Pattern, ...] = _key(
+        (), "Names of agents, with * and ?; none: all, and what is about none.", ["backup-*"]
+    )
+    tags: tuple[Tag, ...] = _key((), "Agents with any of these tags; none: all.", ["backup"])
+    severity: Literal["info", "warning", "critical"] = _key(
+        "info",
+        "This or worse. A success is info; a failure, its recovery, and missed slots are warning, and"
+        " critical of agents of critical priority; the keeper says its own.",
+        "warning",
+    )
+    group: Duration = _key("30s", "What happens within this after the first is one message.", "1min")
+    rate: Rate | None = _key(
+        None, "The most messages by this route to each channel.", {"messages": 10, "per": "1h"}
+    )
+    quiet: tuple[QuietHours, ...] = _key(
+        (), "Hours, in local time, in which only what is critical is told.", ["22:30-07:00"]
+    )
 
 
 class When(Record):
@@ -320,7 +386,11 @@ class Agent(Record):
     timeout: Duration = _key("1h", "A run is stopped after this: RuntimeMaxSec=.", "30min", "infinity")
     retries: Retries | None = _later("Try a failed run again.", {"max": 3})
     priority: Priority = _key("medium", "Share of processor and disk against other agents.", "low")
-    notify: Notify | None = _later("Tell people.", {"on": ["failure"], "channels": ["ops"]})
+    notify: Notify | None = _key(
+        None,
+        "Tell people of its runs: on what, and by which channels.",
+        {"on": ["failure", "recovery"], "channels": ["ops"]},
+    )
     tags: tuple[Tag, ...] = _key((), "Words to group agents by.", ["backup"])
     environment: Mapping[VariableName, Argument] = _key(
         {}, "Environment variables; not for secrets, the unit is world-readable.", {"LANG": "C.UTF-8"}
@@ -392,7 +462,14 @@ class Settings(Record):
     )
     retention: Retention = _key(Retention(), "How long rotad remembers.", {"detail": "90d"})
     metrics: Metrics = _key(Metrics(), "Where metrics are served.", {"listen": [listen.EXAMPLE]})
-    channels: Mapping[AgentName, Mapping[str, Any]] | None = _later("Where people are told.")
+    channels: Mapping[AgentName, Channel] = _key(
+        {}, "Where people are told, by name.", {"ops": {"url": "/etc/rota/secrets/ops-url"}}
+    )
+    routes: tuple[Route, ...] = _key(
+        (),
+        "What is told by which channels; of several that lead to one channel, the first counts.",
+        [{"channels": ["ops"], "on": ["failure", "recovery"]}],
+    )
 
 
 class Config(Settings):

@@ -17,6 +17,12 @@ MANAGER_PATH = "/org/rota1"
 AGENT_PATH = "/org/rota1/agent/"
 MANAGER_INTERFACE = "org.rota1.Manager"
 AGENT_INTERFACE = "org.rota1.Agent"
+KEEPER_BUS_NAME = "org.rota1.Keeper"
+KEEPER_PATH = "/org/rota1/Keeper"
+KEEPER_INTERFACE = "org.rota1.Keeper"
+NOTIFIER_BUS_NAME = "org.rota1.Notifier"
+NOTIFIER_PATH = "/org/rota1/Notifier"
+NOTIFIER_INTERFACE = "org.rota1.Notifier"
 POLKIT_ACTION = "org.rota1.manage-agents"
 
 ERRORS: Mapping[Exit, str] = {
@@ -36,6 +42,11 @@ TARGET = "rota-agents.target"
 METRICS_SOCKET = "rotad-metrics.socket"
 METRICS_SERVICE = "rotad-metrics.service"
 """Who serves metrics: no agent, whose units begin with PREFIX."""
+
+NOTIFY_SERVICE = "rotad-notify.service"
+NOTIFY_DROP_IN = f"{NOTIFY_SERVICE}.d/50-rota.conf"
+NOTIFY_LINKS = (f"multi-user.target.wants/{NOTIFY_SERVICE}", f"default.target.wants/{NOTIFY_SERVICE}")
+"""Who tells people; what is declared of it; and what starts it, on the system and for a user."""
 
 MARKER = "# Made by rota"
 """Begins every file that rota writes; what does not begin so is never touched."""

@@ -69,7 +69,7 @@ def _option(key: str) -> str:
         name, bracket, index = part.partition("[")
         path += f"{'.' if path else ''}{camel(name) if name in keys else attribute(name)}{bracket}{index}"
         if name in tables and rest:
-            if name == "runners":  # its tables have keys of the schema again
+            if name in ("runners", "channels"):  # their tables have keys of the schema again
                 chosen, _, rest = rest.partition(".")
                 path += f".{attribute(chosen)}"
             else:
@@ -96,7 +96,7 @@ class Naming:
         """Return the file and the full key of a setting."""
         if not self.nixos:
             return file, key
-        below = "" if key.startswith(("runners", "channels")) else "settings."
+        below = "" if key.startswith("runners") else "settings."
         return "", f"{_ROOT}.{below}{_option(key)}"
 
     def key(self, key: str) -> str:
@@ -109,7 +109,8 @@ class Naming:
             return text
         found = "|".join(sorted((key for key in _keys()[0] if "_" in key), key=len, reverse=True))
         text = re.sub(rf"\b(?:{found})\b", lambda match: camel(match[0]), text)
-        return re.sub(r"\[(runners\.[^\]]+)\] in \S+\.(?:toml|json)", rf"{_ROOT}.\1", text)
+        text = re.sub(r"\[(runners\.[^\]]+)\] in \S+\.(?:toml|json)", rf"{_ROOT}.\1", text)
+        return re.sub(r"\[(channels\.[^\]]+)\] in \S+\.(?:toml|json)", rf"{_ROOT}.settings.\1", text)
 
     def source(self, path: str, key: str) -> str:
         """Return where something is declared, for the head of a unit file.

@@ -221,7 +221,8 @@ async def _rearm(old: Mapping[str, str], new: Mapping[str, str] | None, *, user:
         if new is None and (found.afresh or _interim_target(user).exists()):
             await arm(systemd, found, user=user)
         if new is not None:
-            await serving.release(systemd, old.get(names.METRICS_SOCKET), new.get(names.METRICS_SOCKET))
+            socket = names.METRICS_SOCKET
+            await serving.release(systemd, serving.METRICS, old.get(socket), new.get(socket))
         elif names.METRICS_SOCKET in old:
             await systemd.start(names.METRICS_SOCKET)
     finally:

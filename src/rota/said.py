@@ -64,7 +64,7 @@ def harmless(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text).strip()
 
 
-def _lines(line: Line) -> list[str]:
+def shown(line: Line) -> list[str]:
     """Return what people may want to read of an entry."""
     if line.result is None and line.message.startswith(MARK):
         return []
@@ -131,8 +131,8 @@ def summary(head: Iterable[Line], tail: Iterable[Line]) -> Said:
         tail: its last entries, newest first.
     """
     newest = list(tail)
-    first = next((found[0] for line in head if (found := _lines(line))), None)
-    last = next((found[-1] for line in newest if (found := _lines(line))), first)
+    first = next((found[0] for line in head if (found := shown(line))), None)
+    last = next((found[-1] for line in newest if (found := shown(line))), first)
     told = next((text for line in newest if (text := _told(line)) is not None), None)
     result, error = (None, None) if told is None else parse_result(told)
     return Said(first, last, result, error)

@@ -1,29 +1,34 @@
-"""The socket that metrics are served at: stopped with its old unit in place, started with the new one."""
+"""What settings turn on beside agents: stopped with its old unit in place, started with the new one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
 from rota.errors import RotaError
-from rota.names import METRICS_SERVICE, METRICS_SOCKET
+from rota.names import METRICS_SERVICE, METRICS_SOCKET, NOTIFY_SERVICE
 from rota.systemd import Systemd
 
 _STOPPED = ("inactive", "failed")
 
 
-async def release(systemd: Systemd, before: str | None, after: str | None) -> None:
-    """Stop the socket and the service at it, if its unit is about to change or to go.
+METRICS = (METRICS_SOCKET, METRICS_SERVICE)
+"""systemd starts no socket whose service is running, with what the socket was before."""
+NOTIFY = (NOTIFY_SERVICE,)
 
-    systemd starts no socket whose service is running, with what the socket was before.
+
+async def release(systemd: Systemd, units: Iterable[str], before: str | None, after: str | None) -> None:
+    """Stop units, if what they are made of is about to change or to go.
 
     Args:
         systemd: the manager.
-        before: the text of the unit that is in place; None if there is none.
+        units: METRICS or NOTIFY.
+        before: the text of the file that is in place; None if there is none.
         after: of that which is to be.
     """
     if before is None or before == after:
         return
-    for unit in (METRICS_SOCKET, METRICS_SERVICE):
+    for unit in units:
         state = (await systemd.loaded(unit)).get(unit, "inactive")
         if state not in _STOPPED:
             await systemd.settle(partial(systemd.stop, unit), unit)
@@ -31,15 +36,22 @@ async def release(systemd: Systemd, before: str | None, after: str | None) -> No
             await systemd.reset_failed(unit)
 
 
-async def start(systemd: Systemd) -> None:
-    """Start the socket, if it does not listen; to be called when systemd has read its unit.
+_WITHOUT = {
+    METRICS_SOCKET: ("metrics are not served", "Is the address taken? See "),
+    NOTIFY_SERVICE: ("nobody is told of runs", "See "),
+}
+
+
+async def start(systemd: Systemd, unit: str) -> None:
+    """Start the socket of metrics, or rotad-notify, if it is not; to be called when systemd has read it.
 
     Raises:
         RotaError: it does not start.
     """
-    result = await systemd.settle(partial(systemd.start, METRICS_SOCKET), METRICS_SOCKET)
+    result = await systemd.settle(partial(systemd.start, unit), unit)
     if result != "done":
+        what, hint = _WITHOUT[unit]
         raise RotaError(
-            f"agents are applied, but metrics are not served: {METRICS_SOCKET} did not start ({result})",
-            f"Is the address taken? See systemctl status {METRICS_SOCKET}.",
+            f"agents are applied, but {what}: {unit} did not start ({result})",
+            f"{hint}systemctl status {unit}.",
         )

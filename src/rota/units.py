@@ -129,7 +129,13 @@ def _section(name: str, *texts: str) -> str:
     return "\n".join([f"[{name}]", *(text for text in texts if text)])
 
 
-def _file(source: str, *sections: str) -> str:
+def made_file(source: str, *sections: str) -> str:
+    """Return the text of a file that rota makes.
+
+    Args:
+        source: what it is made from.
+        sections: of the unit.
+    """
     edit = "edit that file, not this one" if source.startswith("/") else "edit that option, not this file"
     return f"{names.MARKER} from {_plain(source)}: {edit}.\n\n" + "\n\n".join(sections) + "\n"
 
@@ -236,7 +242,7 @@ def agent_units(
 ) -> tuple[UnitFile, ...]:
     """Return an agent's service and, if it has a schedule, its timer: a function of its arguments only."""
     name, agent, source = declaration.name, declaration.agent, declaration.source
-    service = _file(
+    service = made_file(
         source,
         _section("Unit", _text(_unit_lines(declaration, context))),
         _service_text(declaration, runners, context),
@@ -249,7 +255,7 @@ def agent_units(
             ("Description", f"Schedule of {_plain(agent.description or f'agent {name}')}"),
             *_source_path(source),
         ]
-        text = _file(source, _section("Unit", _text(about)), _section("Timer", _text(timer)))
+        text = made_file(source, _section("Unit", _text(about)), _section("Timer", _text(timer)))
         files.append(UnitFile(names.timer_of(name), text))
     return tuple(files)
 
@@ -267,7 +273,7 @@ def target_unit(timers: Iterable[str], on_demand: Iterable[str], source: str) ->
     wants = [("Wants", timer) for timer in sorted(timers)]
     before = [("Before", service) for service in sorted(on_demand)]
     unit = _section("Unit", _text([*about, *wants, *before]))
-    return UnitFile(names.TARGET, _file(source, unit, _section("Install", "WantedBy=timers.target")))
+    return UnitFile(names.TARGET, made_file(source, unit, _section("Install", "WantedBy=timers.target")))
 
 
 def rotads(settings: Settings) -> dict[str, Any]:
@@ -289,7 +295,7 @@ def shared_units(
     files = [
         UnitFile(
             "rota.slice",
-            _file(
+            made_file(
                 source,
                 _section("Unit", "Description=Agents", "X-StopOnRemoval=false"),
                 _section(names.SECTION, f"Settings={_JSON.encode(rotads(settings))}"),
@@ -299,7 +305,7 @@ def shared_units(
     for priority, weight in WEIGHTS.items():
         about = [("Description", f"Agents of {priority} priority"), ("X-StopOnRemoval", "false")]
         weights = [("CPUWeight", str(weight)), ("IOWeight", str(weight))]
-        text = _file(source, _section("Unit", _text(about)), _section("Slice", _text(weights)))
+        text = made_file(source, _section("Unit", _text(about)), _section("Slice", _text(weights)))
         files.append(UnitFile(f"rota-{priority}.slice", text))
     files.append(target)
     links = [("timers.target", names.TARGET)]
@@ -321,7 +327,7 @@ def metrics_socket(metrics: Metrics, source: str) -> UnitFile:
         ("IPAddressDeny", "any"),
         ("RemoveOnStop", "yes"),
     ]
-    text = _file(
+    text = made_file(
         source,
         _section("Unit", "Description=Metrics of agents"),
         _section("Socket", _text(lines)),

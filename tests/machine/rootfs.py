@@ -37,6 +37,7 @@ PACKAGES = (
     # to ask for metrics with
     "curl",
     # what rota needs, and to install it
+    "apprise",
     "make",
     "python3",
     "python3-dbus-next",

@@ -91,11 +91,11 @@ def test_what_nixos_is_told() -> None:
     rearm = systemd["services"]["rota-rearm"]
     assert [path.partition("-")[2] for path in rearm["restartTriggers"]] == ["rota-units"]
     assert found["users"]["users"]["rota"]["isSystemUser"] is True
-    assert found["users"]["groups"] == {"rota": {}, "rota-metrics": {}}
+    assert found["users"]["groups"] == {"rota": {}, "rota-metrics": {}, "rota-notify": {}}
     assert systemd["sockets"] == {}
     assert [path.partition("-")[2] for path in found["packages"]["dbus"]] == ["rota"]
     assert found["declarations"]["agents"] == {}
-    assert set(found["declarations"]) == {"agents", "bundled", "metrics", "retention"}
+    assert set(found["declarations"]) == {"agents", "bundled", "channels", "metrics", "retention", "routes"}
     # No secret and no declaration beside the one file that the generator reads.
     assert "generate --nixos" in found["units"]["script"]
 
@@ -117,6 +117,7 @@ def round_trip() -> dict[str, Any]:
         "enable": True,
         "agents": camel_cased(texts),
         "runners": camel_cased(settings.get("runners", {})),
+        "settings": {"channels": settings.get("channels", {})},
     }
     found = kit.evaluate(
         'import (src + "/tests/nix/evaluate.nix") { inherit lib; configurations = '
@@ -172,6 +173,9 @@ def options() -> dict[str, dict[str, Any]]:
     }
 
 
+MANY = {"schedule": "*.", "routes": "*.", "channels": "<name>."}
+
+
 def schema(record: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any]]:
     """Yield every key of a record under its option's name, with pydantic's field; unavailable ones, too."""
     for key, info in record.model_fields.items():
@@ -180,14 +184,14 @@ def schema(record: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any]]:
         if not isinstance(info.default, BaseModel):  # those are sets of options, not options
             yield name, info
         for inner in records:
-            yield from schema(inner, f"{name}.*." if key == "schedule" else f"{name}.")
+            yield from schema(inner, f"{name}.{MANY.get(key, '')}")
 
 
 def test_options_and_schema_have_the_same_keys() -> None:
     of_agents = dict(schema(model.Agent, "agents.<name>."))
     of_runners = dict(schema(model.Runner, "runners.<name>."))
     nixos_only = {"enable", "package", "declarations", "units", "settings", "agents.<name>.declaration"}
-    apart = {"agents", "runners", "channels"}
+    apart = {"agents", "runners"}
     settings = {name for name, _ in schema(model.Settings, "settings.") if name.split(".")[1] not in apart}
     assert set(options()) == {*of_agents, *of_runners, *nixos_only, *apart, *settings}
 
@@ -198,8 +202,8 @@ def test_defaults_are_the_same() -> None:
         default = info.default_factory() if info.default_factory else info.default
         if default is PydanticUndefined:
             continue
-        # Nix writes empty values with a blank in them; all other defaults are JSON as well.
-        there = json.loads(options()[name]["default"]["text"].replace(" ", ""))
+        # Nix writes empty values with a blank in them, and lists without commas; the rest is JSON as well.
+        there = json.loads(re.sub(r'"\s+"', '", "', options()[name]["default"]["text"]).replace("[ ]", "[]"))
         assert there == (list(default) if isinstance(default, tuple) else default), name
 
 
@@ -247,8 +251,10 @@ def test_every_example_is_right(tmp_path: Path) -> None:
         "agents.<name>.schedule.*.afterBoot": 'schedule.every = "1h";',
         "agents.<name>.schedule.*.jitter": 'schedule.cron = "@daily";',
         "agents.<name>.catchUp.mode": 'schedule.cron = "@daily";',
+        "agents.<name>.notify.on": 'notify.channels = [ "ops" ];',
     }
     runners = 'runners.r.command = [ "/x" "{prompt}" ]; runners.claude.command = [ "/x" "{prompt}" ];'
+    runners += ' settings.channels.ops.url = "/run/secrets/ops-url";'
     texts: dict[str, str] = {}
     for name, option in options().items():
         if not option["visible"] or "example" not in option or not name.startswith("agents.<name>."):
@@ -261,6 +267,19 @@ def test_every_example_is_right(tmp_path: Path) -> None:
     for name in ("agents", "runners", "settings"):
         text = options()[name]["example"]["text"]
         texts[name] = f"{{ pkgs, lib, ... }}: {{ services.rota = {{ enable = true; {name} = {text}; }}; }}"
+    keys = [key for key in options() if key.startswith(("settings.channels.<name>.", "settings.routes.*."))]
+    assert len(keys) > 10
+    for name in keys:
+        _, kind, _, *inner = name.split(".")
+        more = f"{'.'.join(inner)} = {options()[name]['example']['text']};"
+        url = "" if name.endswith(".url") else 'url = "/run/secrets/ops-url";'
+        one = {"per": "rate.messages = 3;", "messages": 'rate.per = "1h";'}.get(inner[-1], "")
+        if kind == "channels":
+            text = f"settings.channels.ops = {{ {url} {more} {one} }};"
+        else:
+            to = "" if inner == ["channels"] else 'channels = [ "ops" ];'
+            text = f"settings.channels.ops = {{ {url} }}; settings.routes = [ {{ {to} {more} {one} }} ];"
+        texts[name] = agent(RUN, more=text)
     assert len(texts) > 30
     for name, found in zip(texts, kit.configurations(*texts.values()), strict=True):
         assert found["assertions"] == [], name
@@ -293,7 +312,6 @@ ASSERTIONS = {
     agent(f'{RUN} schedule.solar = "sunset";'): (
         "agents.a.schedule.solar: not available in this version of rota; remove it"
     ),
-    agent(RUN, more="channels.ops = { };"): "channels: not available in this version of rota; remove it",
     agent(RUN, more="settings.runners = { };"): "settings.runners: write services.rota.runners instead",
 }
 
@@ -305,7 +323,7 @@ def test_assertions() -> None:
 
 def test_every_unavailable_key_is_asserted() -> None:
     values = {"when": "{ }", "afterSuccess": "[ ]", "afterFailure": "[ ]", "keepRunning": "true"}
-    values |= {"notify": "{ }", "retries": "{ }", "catchUp.grace": '"1s"'}
+    values |= {"retries": "{ }", "catchUp.grace": '"1s"'}
     values |= {"schedule.solar": '"x"', "schedule.offset": '"x"'}
     keys = [".".join(map(camel, key.split("."))) for key, usable in keys_of(model.Agent) if not usable]
     assert set(keys) == set(values)

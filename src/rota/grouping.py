@@ -1,0 +1,112 @@
+"""When something that waits is told, and what goes into one message; pure. Times: microseconds since 1970."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+from typing import NamedTuple
+
+from rota.quantity import USEC
+from rota.quiet import quiet_until
+from rota.routes import Channel, Rate, Route
+
+FIRST_RETRY, LAST_RETRY = 10 * USEC, 1800 * USEC
+"""Between the first attempt and the second; and, doubled each time, at most."""
+
+
+class Item(NamedTuple):
+    """Something that waits to be told.
+
+    Attributes:
+        id: of its own.
+        filed: since when it waits.
+        ready: when all is known of it, or what is not will be no more.
+        critical: whether it is told in quiet hours, too.
+    """
+
+    id: int
+    filed: int
+    ready: int
+    critical: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is to be done about what waits.
+
+    Attributes:
+        items: ids of what is told now, in one message; empty: nothing.
+        until: when to look again; None if all is told.
+        why: what for: grouping, quiet, rate; "" if nothing waits.
+        held_since: since when the rate limit held back some of it; None if it did not.
+    """
+
+    items: tuple[int, ...] = ()
+    until: int | None = None
+    why: str = ""
+    held_since: int | None = None
+
+
+def free_at(rate: Rate | None, sends: Sequence[int]) -> int:
+    """Return when a rate allows the next message; 0: always did.
+
+    Args:
+        rate: the limit; None for none.
+        sends: when messages were made, oldest first.
+    """
+    if rate is None or len(sends) < rate.messages:
+        return 0
+    return sends[-rate.messages] + rate.per
+
+
+def decide(
+    items: Sequence[Item],
+    channel: Channel,
+    route: Route,
+    sends: tuple[Sequence[int], Sequence[int]],
+    *,
+    now: int,
+    zone: tzinfo | None = None,
+) -> Decision:
+    """Return what of that which waits for a channel by a route is told now.
+
+    All that may be told goes into one message: what the limit held back is never dropped, only summed up.
+
+    Args:
+        items: what waits, in the order in which it was filed.
+        channel: where to.
+        route: by which way.
+        sends: when messages went to the channel, and those of them by this route; oldest first.
+        now: the present.
+        zone: local time, for quiet hours; the machine's by default.
+    """
+    loud = quiet_until(route.quiet, now, zone) if route.quiet else now
+    chosen = [item for item in items if loud <= now or item.critical]
+    if not chosen:
+        return Decision(until=loud, why="quiet") if items else Decision()
+    # What is in a message has been waiting for the first of it, and each for its own output.
+    first = min(item.filed for item in chosen)
+    grouped = max(first + route.group, min(max(item.ready for item in chosen), first + route.group + _LATEST))
+    free = max(free_at(channel.rate, sends[0]), free_at(route.rate, sends[1]))
+    if max(grouped, free) > now:
+        return Decision(until=max(grouped, free), why="rate" if free > grouped else "grouping")
+    left = loud if len(chosen) < len(items) else None
+    told = tuple(item.id for item in chosen)
+    return Decision(told, left, "quiet" if left else "", first if free > grouped else None)
+
+
+_LATEST = 5 * USEC
+"""What is ready later than this after its group is over is not waited for."""
+
+
+def retry_at(attempts: int, now: int, chance: float) -> int:
+    """Return when to try again: twice as long after each attempt, and never all at the same moment.
+
+    Args:
+        attempts: how many there were.
+        now: the present.
+        chance: a random number from 0 to 1.
+    """
+    delay = min(FIRST_RETRY << min(max(attempts - 1, 0), 20), LAST_RETRY)
+    return now + round(delay * (0.75 + chance / 2))

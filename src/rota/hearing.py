@@ -1,0 +1,202 @@
+"""Hears of what a source recorded, from the last number it has heard of on; files what is to be told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from rota.errors import Exit, RotaError
+from rota.events import Run
+from rota.outbox import Cursor, Outbox, Told
+from rota.quantity import USEC
+from rota.routes import Happening, Rules, routed
+from rota.sources import Page, Source
+from rota.telling import OUTPUT, SETTLES, Standing, from_keeper, gap, judge, run_key
+
+log = logging.getLogger("rotad-notify")
+
+_OUTPUT = 5 * USEC
+"""So long after a run was filed its last line is waited for."""
+_DAY, _HOUR = 86_400 * USEC, 3600 * USEC
+_AGAIN = 5.0
+"""Seconds until it is tried again where the outbox took nothing."""
+_LAST = 2**62
+"""A number that no event has yet."""
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
+class Hearing:
+    """One source, and how far it was heard."""
+
+    def __init__(
+        self,
+        source: Source,
+        wake: asyncio.Event,
+        outbox: Outbox,
+        rules: Rules,
+        filed: Callable[[Iterable[str]], None],
+        *,
+        from_yesterday: bool = False,
+    ) -> None:
+        """Begin where the outbox says; where it says nothing, with what happens from now on.
+
+        Args:
+            source: whose events.
+            wake: set when there may be new ones.
+            outbox: what is to be told, and the cursor.
+            rules: who is told what.
+            filed: called with the channels for which something was filed.
+            from_yesterday: where the outbox says nothing, begin a day ago: it was lost.
+        """
+        self.source = source
+        self._wake = wake
+        self._outbox = outbox
+        self._rules = rules
+        self._filed = filed
+        self._from_yesterday = from_yesterday
+        self._cursor = outbox.cursor(source.name)
+        self._standings = outbox.standings()
+        self._silent = ""
+
+    def look(self) -> None:
+        """Look for new events, should a signal have got lost."""
+        self._wake.set()
+
+    def overview(self) -> dict[str, Any]:
+        """Return how it does: `seq` and `at` of the last event, and `error`, "" if the source answers."""
+        seq, at = (self._cursor.seq, self._cursor.at) if self._cursor else (0, None)
+        return {"source": self.source.name, "seq": seq, "at": at, "error": self._silent}
+
+    async def forever(self) -> None:
+        """File whatever is recorded."""
+        while True:
+            self._wake.clear()
+            try:
+                await self.catch_up()
+            except RotaError as error:
+                self._no_answer(error)
+                # Whoever is away tells when it comes back; a full disk does not.
+                await self._woken(None if error.exit_code is Exit.UNREACHABLE else _AGAIN)
+                continue
+            if self._silent:
+                log.info("%s answers again", self.source.name)
+                self._silent = ""
+            await self._wake.wait()
+
+    async def _woken(self, seconds: float | None) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    def _no_answer(self, error: RotaError) -> None:
+        # Without a keeper there is none to hear: it is known by its first word.
+        if error.message != self._silent and (self._cursor is not None or self.source.name == "rotad"):
+            log.warning("nothing is heard of %s: %s", self.source.name, error.message)
+        self._silent = error.message
+
+    async def catch_up(self) -> None:
+        """File all that is recorded by now.
+
+        Raises:
+            RotaError: the source is out of reach, or the outbox takes nothing; to be tried again.
+        """
+        if self._cursor is None:
+            await self._begin()
+        more = True
+        while more:
+            assert self._cursor is not None  # noqa: S101  (for types: `_begin` has set it)
+            page = await self.source.events(self._cursor.seq)
+            if page.store != self._cursor.store:
+                log.warning("%s has lost its store: what it records anew is heard again", self.source.name)
+                floor = Cursor(page.store, 0, self._cursor.at)
+                self._outbox.file(f"{self.source.name} before", floor, now=_now())
+                self._cursor = floor
+                continue
+            await self._take(page)
+            more = page.more
+
+    async def _begin(self) -> None:
+        since = await self.source.seq_at(_now() - _DAY) if self._from_yesterday else _LAST
+        page = await self.source.events(since)
+        seq = since if self._from_yesterday else page.last
+        self._keep(Cursor(page.store, seq, _now()), [], {})
+
+    def _keep(self, cursor: Cursor, told: list[Told], standings: dict[str, Standing | None]) -> None:
+        self._outbox.file(self.source.name, cursor, told, standings, now=_now())
+        self._cursor = cursor
+
+    async def _take(self, page: Page) -> None:
+        """File what is to be told of a page, and the cursor behind it."""
+        assert self._cursor is not None  # noqa: S101  (for types: only called with one)
+        name, since = self.source.name, self._cursor
+        told: list[Told] = []
+        changed: dict[str, Standing | None] = {}
+        gone = since.seq and page.first > since.seq + 1
+        if gone:
+            log.error("%s: events %d to %d were forgotten", name, since.seq + 1, page.first - 1)
+            told += self._told(gap(name, page.store, since.seq, page.first, _now()), _now())
+        before = self._outbox.cursor(f"{name} before")
+        oldest = before.at - _HOUR if before and before.store == page.store else 0
+        for event in page.events:
+            if event["at"] >= oldest:
+                told += await self._heard(page.store, event, changed)
+        if not page.events and not gone:
+            return
+        last = page.events[-1] if page.events else None
+        if last is not None:
+            cursor = Cursor(page.store, last["seq"], max(since.at, last["at"]))
+        else:
+            cursor = Cursor(page.store, max(since.seq, page.first - 1), since.at)
+        if gone or told or changed or cursor.seq - since.seq >= _OFTEN:
+            self._keep(cursor, told, changed)
+            self._standings |= {agent: one for agent, one in changed.items() if one is not None}
+            for agent in [agent for agent, one in changed.items() if one is None]:
+                self._standings.pop(agent, None)
+        else:
+            self._cursor = cursor  # read again after a crash, they come to nothing again
+        for event in page.events:
+            if event["kind"] == OUTPUT:
+                self._outbox.settle(event["run"], str(event["data"].get("last_line", "")), _now())
+        self._filed({channel for one in told for channel, _ in one.ways} or self._channels_of(page))
+
+    def _channels_of(self, page: Page) -> set[str]:
+        return set(self._rules.channels) if any(event["kind"] == OUTPUT for event in page.events) else set()
+
+    async def _heard(
+        self, store: str, event: dict[str, Any], changed: dict[str, Standing | None]
+    ) -> list[Told]:
+        """Return what is to be told of an event; note how its agent stands after it."""
+        if self.source.name != "rotad":
+            found = from_keeper(store, event)
+            return self._told(found, _now()) if found else []
+        if event["kind"] not in SETTLES or self._outbox.known(run_key(event["run"])):
+            return []  # of slots that were missed one hears again; and of all, where a store was lost
+        table = await self.source.run(event["run"])
+        if table is None:
+            log.warning("run %s of %s is forgotten: nobody is told of it", event["run"], event["agent"])
+            return []
+        run = Run.of(table)
+        if not run.over:
+            return []
+        standing = changed[run.agent] if run.agent in changed else self._standings.get(run.agent)
+        happening, after = judge(run, standing, self._rules.of(run.agent))
+        if after != standing:
+            changed[run.agent] = after
+        ready = _now() if run.output_filed else _now() + _OUTPUT
+        return self._told(happening, ready) if happening else []
+
+    def _told(self, happening: Happening, ready: int) -> list[Told]:
+        ways = tuple(routed(happening, self._rules))
+        return [Told(happening, ways, ready)] if ways else []
+
+
+_OFTEN = 1000
+"""Events of which nothing is told, after which the cursor is written all the same."""

@@ -1,0 +1,189 @@
+"""The worker of one channel: makes messages of what waits for it, and sends them, one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rota.errors import RotaError
+from rota.grouping import Decision, decide, retry_at
+from rota.notify import Outcome, deliver
+from rota.outbox import Message, Outbox
+from rota.quantity import USEC, format_duration
+from rota.routes import HOUR, Channel, Happening, Rules
+from rota.wording import AGAIN, Text, detailed, message
+
+log = logging.getLogger("rotad-notify")
+
+_LOOK = 60.0
+"""Seconds after which it looks for something to do though nobody woke it: quiet hours move with the clock."""
+_FULL = 10.0
+"""Seconds until it tries again where the outbox took nothing."""
+_TAIL = 5.0
+"""Seconds that the journal has for the output of one run."""
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
+class Worker:
+    """One channel."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        rules: Rules,
+        outbox: Outbox,
+        credential: Path,
+        *,
+        host: str,
+        user: bool,
+        patience: float,
+        chance: Callable[[], float],
+        tail: Callable[[Happening], Awaitable[list[str]]],
+        deliver: Callable[[Path, Text, float], Awaitable[Outcome]] = deliver,
+    ) -> None:
+        """Begin with what the outbox says.
+
+        Args:
+            channel: the channel.
+            rules: who is told what.
+            outbox: what waits.
+            credential: the file with its URL.
+            host: name of the machine.
+            user: what people are to type is of the user's agents.
+            patience: seconds that a message may take to be sent.
+            chance: random numbers from 0 to 1.
+            tail: returns the last lines of output of what happened; raises OSError if they cannot be read.
+            deliver: sends a message.
+        """
+        self._channel = channel
+        self._rules = rules
+        self._outbox = outbox
+        self._credential = credential
+        self._host = host
+        self._rota = "rota --user" if user else "rota"
+        self._patience = patience
+        self._chance = chance
+        self._tail = tail
+        self._deliver = deliver
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._decisions: dict[str, Decision] = {}
+
+    def wake(self) -> None:
+        """There may be something to do."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Begin nothing any more."""
+        self._stopping = True
+        self._wake.set()
+
+    def overview(self) -> dict[str, Any]:
+        """Return how the channel does; `held` says what waits for what, and until when."""
+        held = [
+            {"lane": lane, "why": one.why, "until": one.until}
+            for lane, one in sorted(self._decisions.items())
+            if one.why
+        ]
+        return {**self._outbox.overview(self._channel.name), "held": held}
+
+    async def forever(self) -> None:
+        """Send whatever is to be sent, until stopped."""
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                pause = await self.step()
+            except RotaError as error:
+                log.error("%s: %s", self._channel.name, error.message)
+                pause = _FULL
+            if pause > 0 and not self._stopping:
+                await self._sleep(pause)
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def step(self) -> float:
+        """Make what messages may be made, and send one; return seconds until there is more to do."""
+        later = await self._compose()
+        if self._stopping:
+            return 0
+        begun = self._outbox.begin(self._channel.name, _now())
+        if begun is not None:
+            await self._send(begun)
+            return 0
+        moments = [one for one in (later, self._outbox.next_at(self._channel.name)) if one is not None]
+        return min([max((moment - _now()) / USEC, 0.001) for moment in moments] + [_LOOK])
+
+    async def _compose(self) -> int | None:
+        """Make messages of what may be told now; return when to look again, None if nothing waits."""
+        name = self._channel.name
+        later: list[int] = []
+        lanes = [lane for channel, lane in self._outbox.lanes() if channel == name]
+        self._decisions = {lane: one for lane, one in self._decisions.items() if lane in lanes}
+        for lane in lanes:
+            if self._outbox.busy(name, lane):
+                # What comes meanwhile waits for the next message: while a channel is down, they become one.
+                self._decisions[lane] = Decision(why="retry")
+                continue
+            now = _now()
+            route = self._rules.route(lane)
+            longest = max(self._channel.rate.per, route.rate.per if route.rate else 0, HOUR)
+            sends = self._outbox.sends(name, lane, now - 2 * longest)
+            chosen = decide(self._outbox.waiting(name, lane), self._channel, route, sends, now=now)
+            self._decisions[lane] = chosen
+            if chosen.items:
+                happenings = self._outbox.happenings(chosen.items)
+                tails = await self._tails(happenings)
+                held = chosen.held_since
+                text = message(happenings, tails, self._host, held_since=held, rota=self._rota)
+                self._outbox.compose(name, lane, chosen.items, text, _now())
+            if chosen.until is not None:
+                later.append(chosen.until)
+        return min(later, default=None)
+
+    async def _tails(self, happenings: list[Happening]) -> dict[str, list[str]]:
+        """Return the last lines of those that are told in full, as far as the journal has them in time."""
+        found: dict[str, list[str]] = {}
+        for one in detailed(happenings):
+            if one.run and one.kind != "missed":
+                try:
+                    async with asyncio.timeout(_TAIL):
+                        found[one.run] = await self._tail(one)
+                except (OSError, TimeoutError) as error:
+                    log.warning(
+                        "the output of run %s cannot be read: %s", one.run, error or "it takes too long"
+                    )
+        return found
+
+    async def _send(self, begun: Message) -> None:
+        text = begun.text
+        if begun.cut_off:
+            text = replace(text, body=text.body + AGAIN)
+        outcome = await self._deliver(self._credential, text, self._patience)
+        name, now = self._channel.name, _now()
+        if outcome.ok:
+            self._outbox.sent(begun.id, now)
+            log.info("%s: message %d was sent: %s", name, begun.id, text.subject)
+            return
+        at = retry_at(begun.attempts, now, self._chance())
+        if now - begun.created >= self._channel.expiry:
+            self._outbox.give_up(begun.id, outcome.error, now)
+            waited = format_duration(now - begun.created)
+            what = f"message {begun.id} was given up after {waited} and {begun.attempts} attempts"
+            log.error("%s: %s: %s. It said: %s", name, what, outcome.error, text.subject)
+            return
+        self._outbox.retry(begun.id, outcome.error, at)
+        again = format_duration(max(at - now, USEC), 1)
+        log.warning("%s: message %d was not sent: %s; again in %s", name, begun.id, outcome.error, again)
