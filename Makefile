@@ -37,6 +37,7 @@ lint: $(STAMP) ## check style, format and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy agents
 	$(VENV)/bin/mypy docs/generate.py docs/completions.py docs/nixos.py
 	$(VENV)/bin/mypy $(TYPED_TESTS)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rota.events import BAD, Run, replace
+from rota.events import BAD, Run
 from rota.routes import Facts, Happening
 from rota.telling import Standing, from_keeper, gap, judge
 
@@ -47,7 +47,7 @@ def told(run: Run, standing: Standing | None = None, facts: Facts = NONE) -> Hap
     ],
 )
 def test_a_failure(changes: dict[str, Any], title: str) -> None:
-    happening = told(replace(BASE, **changes))
+    happening = told(BASE._replace(**changes))
     assert (happening.kinds, happening.severity, happening.title) == (("failure",), "warning", title)
     assert happening.command == "rota logs abababababab"
     assert happening.since is None
@@ -56,12 +56,12 @@ def test_a_failure(changes: dict[str, Any], title: str) -> None:
 def test_failures_in_a_row_and_the_recovery() -> None:
     standing = None
     for number in range(1, 13):
-        run = replace(BASE, id=f"{number:032x}", ended=number * 60 * S)
+        run = BASE._replace(id=f"{number:032x}", ended=number * 60 * S)
         happening, standing = judge(run, standing, NONE)
     assert happening is not None
     assert happening.title.endswith(", for the 12th time in a row")
     assert (happening.since, standing) == (60 * S, Standing(60 * S, 12, f"{12:032x}"))
-    well = replace(BASE, state="succeeded", reason=None, status=0, ended=13 * 60 * S)
+    well = BASE._replace(state="succeeded", reason=None, status=0, ended=13 * 60 * S)
     recovery, after = judge(well, standing, NONE)
     assert recovery is not None
     assert (recovery.kinds, after) == (("recovery", "success"), None)
@@ -74,8 +74,8 @@ def test_failures_in_a_row_and_the_recovery() -> None:
 def test_of_critical_priority() -> None:
     critical = Facts(critical=True)
     assert told(BASE, facts=critical).critical
-    assert told(replace(BASE, state="succeeded"), Standing(1, 1, "x"), critical).critical
-    assert not told(replace(BASE, state="succeeded"), None, critical).critical
+    assert told(BASE._replace(state="succeeded"), Standing(1, 1, "x"), critical).critical
+    assert not told(BASE._replace(state="succeeded"), None, critical).critical
 
 
 @pytest.mark.parametrize(
@@ -89,21 +89,21 @@ def test_of_critical_priority() -> None:
 )
 def test_what_nobody_is_told_of(changes: dict[str, Any]) -> None:
     for standing in (None, Standing(5, 2, "x")):
-        assert judge(replace(BASE, **changes), standing, NONE) == (None, standing)
+        assert judge(BASE._replace(**changes), standing, NONE) == (None, standing)
 
 
 def test_missed_slots() -> None:
-    row = replace(BASE, state="missed", reason="host-down", slot=60 * S, slot_until=120 * S, slots=2)
+    row = BASE._replace(state="missed", reason="host-down", slot=60 * S, slot_until=120 * S, slots=2)
     happening, standing = judge(row, Standing(5, 2, "x"), NONE)
     assert happening is not None
     assert (happening.title, happening.kinds) == ("missed 2 slots: the machine was down", ("missed",))
     assert (happening.command, happening.since) == ("rota why backup-check", 60 * S)
     assert standing == Standing(5, 2, "x"), "a slot that was missed is neither"
-    assert told(replace(row, slots=1)).title == "missed its slot: the machine was down"
+    assert told(row._replace(slots=1)).title == "missed its slot: the machine was down"
 
 
 def test_lost_first_and_filed_later_is_one_failure() -> None:
-    lost = replace(BASE, state="unknown", reason="lost")
+    lost = BASE._replace(state="unknown", reason="lost")
     first, standing = judge(lost, None, NONE)
     assert first is not None
     assert judge(replace(lost, archived=True), standing, NONE) == (None, standing)
@@ -115,7 +115,7 @@ def test_lost_first_and_filed_later_is_one_failure() -> None:
 def test_recoveries_are_the_first_success_after_a_failure(states: list[str]) -> None:
     standing, bad = None, 0
     for number, state in enumerate(states):
-        run = replace(BASE, id=f"{number:032x}", state=state, reason="x", slot=1, slot_until=1)
+        run = BASE._replace(id=f"{number:032x}", state=state, reason="x", slot=1, slot_until=1)
         happening, standing = judge(run, standing, NONE)
         if state == "succeeded":
             assert happening is not None
