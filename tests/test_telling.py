@@ -106,7 +106,7 @@ def test_lost_first_and_filed_later_is_one_failure() -> None:
     lost = BASE._replace(state="unknown", reason="lost")
     first, standing = judge(lost, None, NONE)
     assert first is not None
-    assert judge(replace(lost, archived=True), standing, NONE) == (None, standing)
+    assert judge(lost._replace(archived=True), standing, NONE) == (None, standing)
 
 
 @given(
