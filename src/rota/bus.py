@@ -125,12 +125,12 @@ class Exported:
         signature = "".join(kind for _, kind in SIGNALS[MANAGER_INTERFACE][member])
         self._bus.send(Message.new_signal(MANAGER_PATH, MANAGER_INTERFACE, member, signature, body))
 
-    def _on_call(self, call: Head, data: bytes) -> bytes:
+    def _on_call(self, call: Head, data: bytes) -> None:
         """Let a call wait for its turn, or refuse it."""
         if self._turns.put(Call(call.sender, data, self._loop.time())):
             self._schedule()
-            return b""
-        return b"" if call.flags & NO_REPLY_EXPECTED else _refuse(call, self._bus.next_serial())
+        elif not call.flags & NO_REPLY_EXPECTED:
+            self._bus.refuse(_refuse(call, self._bus.next_serial()))
 
     def _schedule(self) -> None:
         """Have somebody's turn come as soon as the loop has done what else there is to do."""

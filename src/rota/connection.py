@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import io
+import sys
+import termios
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -10,12 +15,15 @@ from dbus_next._private.unmarshaller import Unmarshaller
 from dbus_next.aio.message_bus import MessageBus
 from dbus_next.message import Message
 
-from rota.wire import METHOD_CALL, SIGNAL, Head, Splitter, head
+from rota.wire import ERROR, METHOD_CALL, METHOD_RETURN, SIGNAL, Head, Splitter, head
 
 _AT_ONCE = 1 << 16
 
-Calls = Callable[[Head, bytes], bytes]
-"""Takes a call; returns a message to be sent at once, or b""."""
+_REFUSALS = 1000
+"""So many may wait to be sent; beyond that callers get none, and the bus's own limit is what they meet."""
+_IN_A_ROW = 16
+_PAUSE = 0.005
+"""Seconds between two looks whether the bus has read what was sent."""
 
 
 class _Patient:
@@ -38,11 +46,37 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
         super().__init__(*arguments, **named)
         self._writer.sock = _Patient(self._sock)
         self._splitter = Splitter()
-        self._calls: Calls | None = None
+        self._calls: Callable[[Head, bytes], None] | None = None
+        self._refusals: deque[bytes] = deque()
+        self._refusing: asyncio.TimerHandle | None = None
 
-    def hand_out(self, calls: Calls) -> None:
+    def hand_out(self, calls: Callable[[Head, bytes], None]) -> None:
         """Hand method calls to somebody from now on, instead of to dbus-next."""
         self._calls = calls
+
+    def refuse(self, refusal: bytes) -> None:
+        """Send a message that matters less than all others: when the bus has read them."""
+        if len(self._refusals) < _REFUSALS:
+            self._refusals.append(refusal)
+        if self._refusing is None:
+            self._send_refusals()
+
+    def _send_refusals(self) -> None:
+        """Send some, unless there is something that the bus has not read: it takes 2 KiB at a time from each."""
+        self._refusing = None
+        if not self.connected:
+            return
+        if self._writer.buf is None and self._writer.messages.empty() and not self._unread():
+            some = [self._refusals.popleft() for _ in range(min(_IN_A_ROW, len(self._refusals)))]
+            self._writer.messages.put_nowait((b"".join(some), [], None))
+            self._writer.schedule_write()
+        if self._refusals:
+            self._refusing = self._loop.call_later(_PAUSE, self._send_refusals)
+
+    def _unread(self) -> bool:
+        """Tell whether the bus has not yet read all that was written to the socket (SIOCOUTQ, see unix(7))."""
+        waiting = fcntl.ioctl(self._fd, termios.TIOCOUTQ, bytes(4))
+        return int.from_bytes(waiting, sys.byteorder) > 1
 
     @staticmethod
     def whole(data: bytes) -> Message:
@@ -68,18 +102,17 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
         try:
             if not data:
                 raise EOFError
-            answers = [self._take(message) for message in self._splitter.feed(data)]
+            for message in self._splitter.feed(data):
+                self._take(message)
         except Exception as error:  # as dbus-next has it: the bus does not say such things
             self._finalize(error)
-            return
-        if any(answers):
-            self._writer.messages.put_nowait((b"".join(answers), [], None))
-            self._writer.schedule_write()
 
-    def _take(self, data: bytes) -> bytes:
+    def _take(self, data: bytes) -> None:
         found = head(data)
         if found.kind == METHOD_CALL and self._calls is not None:
-            return self._calls(found, data)
-        if METHOD_CALL <= found.kind <= SIGNAL:
+            self._calls(found, data)
+            return
+        # What the bus and systemd signal is for all who asked for it. Anybody may send one to us alone.
+        told = found.kind == SIGNAL and not found.addressed
+        if told or found.kind in (METHOD_CALL, METHOD_RETURN, ERROR):
             self._on_message(self.whole(data))
-        return b""

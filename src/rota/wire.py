@@ -10,8 +10,8 @@ from collections.abc import Callable
 from struct import Struct
 from typing import NamedTuple
 
-METHOD_CALL, SIGNAL = 1, 4
-"""The first and the last type of messages; others are to be ignored."""
+METHOD_CALL, METHOD_RETURN, ERROR, SIGNAL = 1, 2, 3, 4
+"""The types of messages; others are to be ignored."""
 NO_REPLY_EXPECTED = 1
 """A flag."""
 LONGEST = 1 << 27
@@ -20,7 +20,7 @@ LONGEST = 1 << 27
 _FIXED = 16
 _NUMBERS = {ord("l"): Struct("<III"), ord("B"): Struct(">III")}
 _NUMBER = {ord("l"): Struct("<I"), ord("B"): Struct(">I")}
-_SENDER = 7
+_DESTINATION, _SENDER = 6, 7
 _TEXT, _SIGNATURE, _UINT32 = frozenset(b"so"), ord("g"), ord("u")
 
 
@@ -32,12 +32,14 @@ class Head(NamedTuple):
         flags: see NO_REPLY_EXPECTED.
         serial: the sender's number for it.
         sender: the unique bus name; "" if it has none.
+        addressed: whether it is for one receiver; signals mostly are for all who asked for them.
     """
 
     kind: int
     flags: int
     serial: int
     sender: str
+    addressed: bool
 
 
 def _length(data: bytes | bytearray, at: int) -> int:
@@ -86,7 +88,7 @@ def head(message: bytes) -> Head:
     """
     number = _NUMBER[message[0]]
     _, serial, length = _NUMBERS[message[0]].unpack_from(message, 4)
-    at, end, sender = _FIXED, _FIXED + length, ""
+    at, end, sender, addressed = _FIXED, _FIXED + length, "", False
     while at < end:
         # Each is a struct, aligned to 8: its code, and a variant, that is a signature (of one type) and a value.
         code, kind = message[at], message[at + 2]
@@ -95,6 +97,8 @@ def head(message: bytes) -> Head:
             (size,) = number.unpack_from(message, at)
             if code == _SENDER:
                 sender = message[at + 4 : at + 4 + size].decode("ascii")
+            elif code == _DESTINATION:
+                addressed = True
             at += 4 + size + 1
         elif kind == _SIGNATURE:
             at += 1 + message[at] + 1
@@ -103,7 +107,7 @@ def head(message: bytes) -> Head:
         else:
             raise ValueError(f"header field {code} is of type {chr(kind)}")
         at = at + 7 & ~7
-    return Head(message[1], message[2], serial, sender)
+    return Head(message[1], message[2], serial, sender, addressed)
 
 
 def _text(value: str) -> bytes:
