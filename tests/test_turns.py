@@ -103,9 +103,10 @@ def test_who_asks_for_too_much_gets_a_tenth() -> None:
 
 def test_who_has_done_half_of_it_is_as_good_as_others() -> None:
     turns = Turns()
+    now = 1.0
     put(turns, "a", UNANSWERED + 1)
     for _ in range(UNANSWERED // 2 + 1):
-        assert begin(turns, now := 1.0) == "a"
+        assert begin(turns, now) == "a"
     first, second = turns.take(now), turns.take(now)
     assert first is not None
     assert second is not None

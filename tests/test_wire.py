@@ -48,7 +48,8 @@ def call(serial: int = 7, sender: str | None = ":1.5", text: str = "x", **more: 
 
 def read(data: bytes) -> Message:
     """Return a message as dbus-next reads it."""
-    return Unmarshaller(io.BytesIO(data)).unmarshall()
+    message: Message = Unmarshaller(io.BytesIO(data)).unmarshall()
+    return message
 
 
 @given(_NUMBER, st.none() | _UNIQUE, _NAME, _NAME, _TEXT)

@@ -41,7 +41,7 @@ _PEER = "org.freedesktop.DBus.Peer"
 _IN_SIGNAL = 100
 """Events in one EventsRecorded."""
 _SLOW = 1.0
-"""Seconds after which a call that is under way waits for something, and one that waits may have been given up."""
+"""Seconds: a call that is under way for longer waits for something, one that waits may have been given up."""
 
 _refuse = refusal(
     "org.freedesktop.DBus.Error.LimitsExceeded",

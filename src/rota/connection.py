@@ -39,7 +39,7 @@ class _Patient:
             return 0
 
 
-class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
+class Connection(MessageBus):
     """dbus-next's connection, but for how it reads: that never ends as long as somebody floods."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -62,7 +62,7 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
             self._send_refusals()
 
     def _send_refusals(self) -> None:
-        """Send some, unless there is something that the bus has not read: it takes 2 KiB at a time from each."""
+        """Send some, unless the bus has something to read: it takes 2 KiB at a time from each connection."""
         self._refusing = None
         if not self.connected:
             return
@@ -74,7 +74,7 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
             self._refusing = self._loop.call_later(_PAUSE, self._send_refusals)
 
     def _unread(self) -> bool:
-        """Tell whether the bus has not yet read all that was written to the socket (SIOCOUTQ, see unix(7))."""
+        """Tell whether the bus has not yet read all that was written to the socket (SIOCOUTQ)."""
         waiting = fcntl.ioctl(self._fd, termios.TIOCOUTQ, bytes(4))
         return int.from_bytes(waiting, sys.byteorder) > 1
 
@@ -85,7 +85,8 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
         Raises:
             Exception: dbus-next cannot read it.
         """
-        return Unmarshaller(io.BytesIO(data)).unmarshall()
+        message: Message = Unmarshaller(io.BytesIO(data)).unmarshall()
+        return message
 
     def pass_on(self, message: Message) -> None:
         """Let dbus-next's handlers have a message."""
@@ -104,7 +105,7 @@ class Connection(MessageBus):  # type: ignore[misc]  # dbus-next has no types
                 raise EOFError
             for message in self._splitter.feed(data):
                 self._take(message)
-        except Exception as error:  # as dbus-next has it: the bus does not say such things
+        except Exception as error:  # noqa: BLE001  (whatever dbus-next raises; the bus lets no such thing pass)
             self._finalize(error)
 
     def _take(self, data: bytes) -> None:

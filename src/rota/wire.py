@@ -1,4 +1,4 @@
-"""D-Bus messages as bytes (D-Bus Specification, "Message Protocol"): cut apart, their heads read, errors made.
+"""D-Bus messages as bytes (D-Bus Specification, "Message Protocol"): cut apart, heads read, errors made.
 
 dbus-next takes a tenth of a millisecond to read a message. Here it takes a few microseconds to know who
 sent it, so that who floods can be refused at less than it cost to ask.
@@ -90,7 +90,7 @@ def head(message: bytes) -> Head:
     _, serial, length = _NUMBERS[message[0]].unpack_from(message, 4)
     at, end, sender, addressed = _FIXED, _FIXED + length, "", False
     while at < end:
-        # Each is a struct, aligned to 8: its code, and a variant, that is a signature (of one type) and a value.
+        # Each is a struct, aligned to 8: its code, and a variant: a signature of one type, and a value.
         code, kind = message[at], message[at + 2]
         at += 4
         if kind in _TEXT:
