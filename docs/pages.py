@@ -7,7 +7,7 @@ import tables
 import words
 from render import Block, Code, Section, Table, Text, man, markdown
 
-from rota import __version__, cli, daemon, interface, model, said, sandbox
+from rota import __version__, cli, daemon, interface, model, said, sandbox, turns
 from rota.journal import ROTA_MESSAGE
 from rota.names import (
     AGENT_INTERFACE,
@@ -218,6 +218,13 @@ def dbus() -> str:
                             " over."
                             f" ListRuns returns {interface.MAX_RUNS} runs at most,"
                             f" Events {interface.MAX_EVENTS} events."
+                        ),
+                        Text(
+                            "Callers are served in turn, whatever one of them asks for. Of one connection,"
+                            f" {turns.UNANSWERED} calls may be unanswered, and {turns.WAITING >> 20} MiB of"
+                            " them wait; what is more is refused with"
+                            " `org.freedesktop.DBus.Error.LimitsExceeded`. Who goes on nonetheless is served"
+                            " less, and may get no answer."
                         ),
                     ],
                 ),

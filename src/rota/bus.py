@@ -10,11 +10,11 @@ import asyncio
 import logging
 from typing import Any
 
-from dbus_next.aio.message_bus import MessageBus
 from dbus_next.constants import MessageFlag, MessageType
 from dbus_next.message import Message
 
 from rota import __version__
+from rota.connection import Connection
 from rota.errors import Exit, RotaError
 from rota.events import Run
 from rota.interface import (
@@ -31,13 +31,23 @@ from rota.interface import (
 from rota.journal import machine_id
 from rota.names import AGENT_INTERFACE, AGENT_PATH, ERRORS, MANAGER_INTERFACE, MANAGER_PATH
 from rota.store import Recorded
-from rota.systemd import escape, unescape
+from rota.systemd import ask_bus, escape, unescape
+from rota.turns import UNANSWERED, WAITING, Call, Turns
+from rota.wire import NO_REPLY_EXPECTED, Head, refusal
 
 log = logging.getLogger("rotad")
 
 _PEER = "org.freedesktop.DBus.Peer"
 _IN_SIGNAL = 100
 """Events in one EventsRecorded."""
+_SLOW = 1.0
+"""Seconds: a call that is under way for longer waits for something, one that waits may have been given up."""
+
+_refuse = refusal(
+    "org.freedesktop.DBus.Error.LimitsExceeded",
+    f"{UNANSWERED} calls of this connection, or {WAITING >> 20} MiB of them, wait for an answer\n"
+    "Wait for answers before asking more.",
+)
 
 
 def _interface_xml(name: str) -> str:
@@ -86,11 +96,15 @@ def _peer(message: Message) -> Message:
 class Exported:
     """rotad's objects on a bus: /org/rota1 and /org/rota1/agent/NAME."""
 
-    def __init__(self, bus: MessageBus, service: Service) -> None:
+    def __init__(self, bus: Connection, service: Service) -> None:
         self._bus = bus
         self._service = service
+        self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
-        bus.add_message_handler(self._on_message)
+        self._turns = Turns()
+        self._next_turn: asyncio.Handle | None = None
+        bus.add_message_handler(self._on_the_way_down)
+        bus.hand_out(self._on_call)
 
     def run_changed(self, run: Run) -> None:
         """Emit RunChanged."""
@@ -111,18 +125,63 @@ class Exported:
         signature = "".join(kind for _, kind in SIGNALS[MANAGER_INTERFACE][member])
         self._bus.send(Message.new_signal(MANAGER_PATH, MANAGER_INTERFACE, member, signature, body))
 
-    def _on_message(self, message: Message) -> Message | bool | None:
-        path = message.path or ""
-        if message.message_type is not MessageType.METHOD_CALL:
-            return None
-        ours = path == MANAGER_PATH or path.startswith(f"{MANAGER_PATH}/") or message.interface == _PEER
-        if not ours:
-            # The way down to us, which busctl walks.
-            return self._introspect(message, path) if self._asks_introspection(message) else None
-        task = asyncio.get_running_loop().create_task(self._reply(message, path))
+    def _on_call(self, call: Head, data: bytes) -> None:
+        """Let a call wait for its turn, or refuse it."""
+        if self._turns.put(Call(call.sender, data, self._loop.time())):
+            self._schedule()
+        elif not call.flags & NO_REPLY_EXPECTED:
+            self._bus.refuse(_refuse(call, self._bus.next_serial()))
+
+    def _schedule(self) -> None:
+        """Have somebody's turn come as soon as the loop has done what else there is to do."""
+        if isinstance(self._next_turn, asyncio.TimerHandle):
+            self._next_turn.cancel()
+            self._next_turn = None
+        if self._next_turn is None:
+            self._next_turn = self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """Begin one call."""
+        self._next_turn = None
+        call = self._turns.take(self._loop.time())
+        if call is not None:
+            self._begin(call)
+            self._schedule()
+        elif (at := self._turns.rested()) is not None:
+            self._next_turn = self._loop.call_at(at, self._turn)
+
+    def _begin(self, call: Call) -> None:
+        slow = self._loop.call_later(_SLOW, self._waits, call)
+        task = self._loop.create_task(self._answer(call))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return True
+
+        def over(_: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            slow.cancel()
+            self._turns.done(call, self._loop.time())
+            self._schedule()
+
+        task.add_done_callback(over)
+
+    def _waits(self, call: Call) -> None:
+        self._turns.waits(call)
+        self._schedule()
+
+    async def _answer(self, call: Call) -> None:
+        if call.began - call.came > _SLOW and not (await ask_bus(self._bus, "NameHasOwner", call.caller))[0]:
+            self._turns.drop(call.caller)
+            return
+        message = self._bus.whole(call.data)
+        path = message.path or ""
+        if path == MANAGER_PATH or path.startswith(f"{MANAGER_PATH}/") or message.interface == _PEER:
+            await self._reply(message, path)
+        else:
+            self._bus.pass_on(message)
+
+    def _on_the_way_down(self, message: Message) -> Message | None:
+        """Answer for the objects above ours, through which busctl walks."""
+        asked = message.message_type is MessageType.METHOD_CALL and self._asks_introspection(message)
+        return self._introspect(message, message.path or "") if asked else None
 
     @staticmethod
     def _asks_introspection(message: Message) -> bool:

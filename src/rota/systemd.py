@@ -16,6 +16,7 @@ from dbus_next.errors import AuthError, DBusError
 from dbus_next.message import Message
 from dbus_next.signature import Variant
 
+from rota.connection import Connection
 from rota.errors import Exit, RotaError
 
 _NAME = "org.freedesktop.systemd1"
@@ -47,20 +48,7 @@ class CallError(RotaError):
         self.name = name
 
 
-class _Patient:
-    """A socket whose full buffer is "nothing sent yet"; as an error, dbus-next gives up the connection."""
-
-    def __init__(self, socket: Any) -> None:
-        self._socket = socket
-
-    def send(self, data: Any) -> int:
-        try:
-            return int(self._socket.send(data))
-        except BlockingIOError:
-            return 0
-
-
-async def connect(*, user: bool, address: str | None = None) -> MessageBus:
+async def connect(*, user: bool, address: str | None = None) -> Connection:
     """Connect to the system bus, or the session bus of the user.
 
     Raises:
@@ -68,12 +56,12 @@ async def connect(*, user: bool, address: str | None = None) -> MessageBus:
     """
     kind = BusType.SESSION if user else BusType.SYSTEM
     try:
-        bus = MessageBus(address, kind) if address else MessageBus(bus_type=kind)
-        bus._writer.sock = _Patient(bus._sock)
-        return await bus.connect()
+        bus = Connection(address, kind) if address else Connection(bus_type=kind)
+        await bus.connect()
     except (OSError, AuthError, DBusError, ValueError) as error:
         which = "session" if user else "system"
         raise RotaError(f"no {which} bus: {error}", exit_code=Exit.UNREACHABLE) from None
+    return bus
 
 
 async def call(bus: MessageBus, message: Message) -> list[Any]:

@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from dbus_next.aio.message_bus import MessageBus
 from dbus_next.constants import MessageFlag, MessageType
 from dbus_next.message import Message
 
 from rota.bus import Exported
 from rota.client import Client
+from rota.connection import Connection
 from rota.events import Event, Run
 from rota.interface import Caller, Events
 from rota.names import BUS_NAME, MANAGER_INTERFACE, MANAGER_PATH
@@ -133,7 +133,7 @@ class House:
 class Meeting:
     """rotad's side and a caller's, on one bus."""
 
-    def __init__(self, address: str, house: House, served: MessageBus, caller: MessageBus) -> None:
+    def __init__(self, address: str, house: House, served: Connection, caller: Connection) -> None:
         self.address = address
         self.house = house
         self.served = served

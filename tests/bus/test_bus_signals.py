@@ -130,7 +130,7 @@ def marshalled(serial: int, destination: str, path: str, interface: str, member:
 
 
 def test_one_who_asks_and_never_listens(private_bus: str) -> None:
-    """Two thousand calls at once on a bare socket, no reply read: others are served as before."""
+    """Two thousand calls at once on a bare socket, no reply read: others come next, and it gets its turns."""
 
     async def work(met: Meeting) -> None:
         loop = asyncio.get_running_loop()
@@ -148,7 +148,9 @@ def test_one_who_asks_and_never_listens(private_bus: str) -> None:
             rude.setblocking(False)
             await asyncio.wait_for(loop.sock_sendall(rude, b"".join(calls)), 20)
             assert len((await met.ask("ListAgents")).body[0]) == len(NAMES)
-            assert len(met.house.asked) > 100  # the bus itself lets only so many wait for a reply
+            async with asyncio.timeout(10):
+                while len(met.house.asked) < 100:
+                    await asyncio.sleep(0.01)
         assert len((await met.ask("ListAgents")).body[0]) == len(NAMES)
         assert met.served.connected
         assert met.exported._tasks == set()

@@ -138,14 +138,28 @@ def raw() -> socket.socket:
     return bus
 
 
-async def flood(listens: str, seconds: str) -> dict[str, Any]:
-    """Ask for all events as fast as the bus takes it, for so long; and read what comes back, or never do."""
+def signalled(serial: int) -> bytes:
+    """Return a signal to rotad alone, as systemd sends them to all, as bytes."""
+    body = [1, "/org/freedesktop/systemd1/job/1", "rota-sleeper.service", "failed"]
+    where = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager", "JobRemoved")
+    message = Message.new_signal(*where, "uoss", body)
+    message.destination, message.serial = ROTA, serial
+    return bytes(message._marshall())
+
+
+async def flood(what: str, listens: str, seconds: str) -> dict[str, Any]:
+    """Ask for all events, or signal, as fast as the bus takes it, for so long; read what comes, or never."""
     bus, calls, waiting, lost = raw(), 0, b"", ""
     bus.setblocking(False)
     end = time.monotonic() + float(seconds)
     while time.monotonic() < end and not lost:
         if len(waiting) < 10_000:
-            waiting += marshalled(calls + 2, "Events", "tu", [0, 10_000])
+            call = (
+                signalled(calls + 2)
+                if what == "signals"
+                else marshalled(calls + 2, "Events", "tu", [0, 10_000])
+            )
+            waiting += call
             calls += 1
         try:
             waiting = waiting[bus.send(waiting) :]
