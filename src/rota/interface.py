@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from dbus_next.signature import Variant
 
+from rota.bus_object import Caller
 from rota.errors import Exit, RotaError
 from rota.events import Run
 from rota.names import AGENT_INTERFACE, MANAGER_INTERFACE
@@ -55,20 +56,6 @@ class Events:
     first: int
     last: int
     events: list[Recorded]
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks.
-
-    Attributes:
-        sender: unique bus name.
-        interactive: whether a person may be asked for a password (see sd-bus's
-            ALLOW_INTERACTIVE_AUTHORIZATION).
-    """
-
-    sender: str
-    interactive: bool
 
 
 class Service(Protocol):

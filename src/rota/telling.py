@@ -186,7 +186,7 @@ def from_keeper(store: str, event: Mapping[str, Any]) -> Happening | None:
         severity=str(data.get("severity", "warning")),
         at=int(event["at"]),
         about=target,
-        title=f"{titles[kinds[0]]}{data.get('problem', '')}{': ' if summary else ''}{summary}",
+        title=titles[kinds[0]] + ": ".join(filter(None, (str(data.get("problem", "")), summary))),
         agent=target.removeprefix("agent:") if target.startswith("agent:") else "",
         since=int(data["since"]) if "since" in data else None,
         tried=tuple(map(str, data.get("tried", ()))),

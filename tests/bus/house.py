@@ -14,9 +14,10 @@ from dbus_next.constants import MessageFlag, MessageType
 from dbus_next.message import Message
 
 from rota.bus import Exported
+from rota.bus_object import Caller
 from rota.client import Client
 from rota.events import Event, Run
-from rota.interface import Caller, Events
+from rota.interface import Events
 from rota.names import BUS_NAME, MANAGER_INTERFACE, MANAGER_PATH
 from rota.store import Recorded
 from rota.systemd import connect
