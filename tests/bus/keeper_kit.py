@@ -63,6 +63,10 @@ class Door:
             self._socket.close()
         self._socket = None
 
+    @property
+    def is_open(self) -> bool:
+        return self._socket is not None
+
     def watched(self, every: int = S // 5) -> Endpoint:
         bad = Limit("critical", 1, 0)
         return Endpoint(every, S, unreachable=(bad,), tcp=Tcp("127.0.0.1", self.port))

@@ -21,13 +21,22 @@ _SAID = 10.0
 """Seconds that what a run said is waited for after its end."""
 
 
+class RunFailedError(RotaError):
+    """The run was no success; `report` says what it was."""
+
+    def __init__(self, message: str, report: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.report = report
+
+
 async def run_agent(action: Action, *, user: bool, address: str | None = None) -> dict[str, Any]:
     """Start the agent that a remedy names; return its run's id, state and result when it is over.
 
     rotad may go away meanwhile: the run goes on without it, and is asked for again.
 
     Raises:
-        RotaError: it was not started (paused, running already, not authorised), or its run failed.
+        RotaError: it was not started (paused, running already, not authorised).
+        RunFailedError: its run failed.
     """
     name = action.remedy.argument
     bus = await connect(user=user, address=address)
@@ -38,13 +47,13 @@ async def run_agent(action: Action, *, user: bool, address: str | None = None) -
         found = await _over(rotad, run)
     finally:
         bus.disconnect()
+    report: dict[str, Any] = {"run": run, "state": found.state}
+    report |= {"result": found.result} if found.result else {}
     if found.state != "succeeded":
         why = f", exit status {found.status}" if found.status else ""
-        raise RotaError(
-            f"run {run[:12]} of {name} {found.state.replace('-', ' ')}{why}; rota logs {run[:12]}"
-        )
-    report: dict[str, Any] = {"run": run, "state": found.state}
-    return report | ({"result": found.result} if found.result else {})
+        state = found.state.replace("-", " ")
+        raise RunFailedError(f"run {run[:12]} of {name} {state}{why}; rota logs {run[:12]}", report)
+    return report
 
 
 async def _over(rotad: Client, run: str) -> Run:
