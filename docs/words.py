@@ -63,6 +63,12 @@ NOTES = {
     " it is tried again, and the last twenty messages. With test: sends a message at once, past all limits,"
     " and"
     " says why it was not sent. Asks rotad-notify, as root or a member of the group `rota`.",
+    "keeper": "A finding is a target (KIND:NAME, such as unit:nginx.service or endpoint:router) and what is"
+    " wrong with it. STRIKE is how many of its policy's steps were taken; NEXT, what comes next or stands in"
+    " the way. explain says why, in sentences. approve and deny answer what a target of mode ask waits for."
+    " resume gives back what the keeper let be after its last step. Within maintenance nothing is acted on,"
+    " and nothing counted: of one target, of a pattern, or of the whole house, for at most 30 days. All from"
+    " approve on need authorisation. Exit code 4 if the keeper is not running, or not enabled.",
     "logs": "Hands over to `journalctl`: what may be read is what the journal lets you read. Root and"
     " members of the"
     " group `systemd-journal` may read everything.",
