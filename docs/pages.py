@@ -417,7 +417,7 @@ def rotad_8() -> str:
                             "`ROTA_EVENT`",
                             "`triggered` (who or what started it), `stop-requested` (who had it stopped),"
                             " `archived` (what it used), `output` (what it said), `lost` (nothing tells how"
-                            " it ended),"
+                            " it ended), `keeper-lost` and `keeper-back` (its watch over Home Keeper),"
                             " with --user `deactivated` (it succeeded).",
                         ),
                         ("`ROTA_AGENT`", "The agent's name."),

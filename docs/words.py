@@ -152,7 +152,7 @@ VALUES = Table(
 )
 READING = {
     *("ListAgents", "GetAgent", "Describe", "Why"),
-    *("ListRuns", "GetRun", "Stats", "Metrics", "Events", "SeqAt"),
+    *("ListRuns", "GetRun", "Stats", "Metrics", "Events", "SeqAt", "Keeper"),
 }
 FILTERS = {
     "agent": "Of any of these agents.",
@@ -211,6 +211,13 @@ EVENT_KINDS = Table(
             "Slots that nothing came of; told again as they become more.",
             "slot, slot_until, slots, reason, since, until, timer",
         ),
+        (
+            "`keeper-lost`",
+            "Home Keeper is enabled, and was away for half a minute. Of no run: `agent` is home-keeper, `run`"
+            " is the same for a loss and its end.",
+            "why, since",
+        ),
+        ("`keeper-back`", "It is back, or no longer enabled.", "enabled, lost: since when it was"),
     ),
 )
 STATS_FIELDS = Table(
@@ -234,6 +241,7 @@ METRICS_FIELDS = Table(
             "For how long the oldest entry about agents has been waiting to be recorded; 0: none.",
         ),
         ("`events`", "Number of the last event."),
+        ("`keeper`", "Whether Home Keeper is there; null if it is not enabled."),
         ("`agents`", "A table for each installed agent, with the fields below."),
         ("`agent`, `schedule`, `priority`, `paused`", "As of an agent; its name is `agent`."),
         ("`running`", "Whether a run is under way."),

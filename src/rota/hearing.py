@@ -14,7 +14,7 @@ from rota.outbox import Cursor, Outbox, Told
 from rota.quantity import USEC
 from rota.routes import Happening, Rules, routed
 from rota.sources import Page, Source
-from rota.telling import OUTPUT, SETTLES, Standing, from_keeper, gap, judge, run_key
+from rota.telling import OUTPUT, SETTLES, Standing, from_guard, from_keeper, gap, judge, run_key
 
 log = logging.getLogger("rotad-notify")
 
@@ -184,8 +184,10 @@ class Hearing:
                 return []
             found = from_keeper(store, event)
             return self._told(found, _now()) if found else []
-        if event["kind"] not in SETTLES or self._outbox.known(run_key(event["run"])):
-            return []  # of slots that were missed one hears again; and of all, where a store was lost
+        watch = from_guard(event)
+        if watch or event["kind"] not in SETTLES or self._outbox.known(run_key(event["run"])):
+            # Of slots that were missed one hears again; and of all, where a store was lost.
+            return self._told(watch, _now()) if watch else []
         table = await self.source.run(event["run"])
         if table is None:
             log.warning("run %s of %s is forgotten: nobody is told of it", event["run"], event["agent"])

@@ -105,6 +105,10 @@ class Service(Protocol):
         """Return what there is to measure; it goes out as JSON, which takes dbus-next a tenth of the time."""
         ...
 
+    def keeper(self) -> dict[str, Any]:
+        """Return how Home Keeper does, as far as rotad sees it; see guard.Guard.table."""
+        ...
+
     def seq_at(self, at: int) -> int:
         """Return the number after which events from a moment on (microseconds since 1970) are found."""
         ...
@@ -251,6 +255,10 @@ async def _metrics(service: Service, _: Caller, __: str, ___: list[Any]) -> list
     return [json.dumps(await service.metrics(), separators=(",", ":"))]
 
 
+async def _keeper(service: Service, _: Caller, __: str, ___: list[Any]) -> list[Any]:
+    return [vardict(service.keeper())]
+
+
 async def _seq_at(service: Service, _: Caller, __: str, body: list[Any]) -> list[Any]:
     return [service.seq_at(body[0])]
 
@@ -294,6 +302,12 @@ INTERFACES: Mapping[str, Mapping[str, Method]] = {
             (("json", "s"),),
             "What there is to measure, since the store began.",
             _metrics,
+        ),
+        "Keeper": Method(
+            (),
+            (("keeper", _TABLE),),
+            "Whether Home Keeper is enabled and lost; since when and why, if it is.",
+            _keeper,
         ),
         "Events": Method(
             _SINCE + _LIMIT,

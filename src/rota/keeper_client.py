@@ -24,6 +24,24 @@ async def ask(member: str, signature: str = "", *body: Any, user: bool, address:
         RotaError: it refused, is not running, or not enabled.
     """
     bus = await connect(user=user, address=address)
+    try:
+        return await call_keeper(bus, member, signature, *body)
+    except CallError as error:
+        if error.name in _ABSENT:
+            raise await _absent(bus) from None
+        text, _, hint = error.message.partition("\n")
+        raise RotaError(text, hint, _EXITS.get(error.name, error.exit_code)) from None
+    finally:
+        bus.disconnect()
+
+
+async def call_keeper(bus: MessageBus, member: str, signature: str = "", *body: Any) -> Any:
+    """Call a method of the keeper and return its one value.
+
+    Raises:
+        CallError: it refused, or there is none.
+        RotaError: the bus is gone.
+    """
     message = Message(
         destination=KEEPER_BUS_NAME,
         path=KEEPER_PATH,
@@ -33,15 +51,7 @@ async def ask(member: str, signature: str = "", *body: Any, user: bool, address:
         body=list(body),
         flags=MessageFlag.NO_AUTOSTART | MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION,
     )
-    try:
-        return plain((await call(bus, message))[0])
-    except CallError as error:
-        if error.name in _ABSENT:
-            raise await _absent(bus) from None
-        text, _, hint = error.message.partition("\n")
-        raise RotaError(text, hint, _EXITS.get(error.name, error.exit_code)) from None
-    finally:
-        bus.disconnect()
+    return plain((await call(bus, message))[0])
 
 
 async def tell(member: str, signature: str = "", *body: Any, user: bool) -> dict[str, Any]:

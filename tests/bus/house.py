@@ -116,6 +116,10 @@ class House:
         self._note("metrics")
         return {"lag": 0, "events": 2**40, "agents": self.measured}
 
+    def keeper(self) -> dict[str, Any]:
+        self._note("keeper")
+        return {"enabled": False, "lost": False}
+
     def seq_at(self, at: int) -> int:
         self._note("seq_at", at)
         return 7
