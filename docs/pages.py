@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keeper_pages
 import notifying
 import tables
 import words
@@ -294,6 +295,7 @@ def dbus() -> str:
                         words.METRICS_FIELDS,
                     ],
                 ),
+                Section("Home Keeper", keeper_pages.bus()),
                 Section(
                     "Examples",
                     [

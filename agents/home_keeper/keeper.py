@@ -299,8 +299,8 @@ def _directory(variable: str, default: Path) -> Path:
 
 
 async def _main(*, user: bool) -> None:
-    home = Path.home() / ".local/state/rota-keeper"
-    state = _directory("STATE_DIRECTORY", home if user else Path("/var/lib/rota-keeper"))
+    home = Path.home() / ".local/state/rota-home-keeper"
+    state = _directory("STATE_DIRECTORY", home if user else Path("/var/lib/rota-home-keeper"))
     state.mkdir(parents=True, exist_ok=True)
     config = settings.read(_directory("CREDENTIALS_DIRECTORY", Path("/nonexistent")) / "config")
     await Keeper(state, config, user=user).run()
