@@ -66,8 +66,8 @@ def bus() -> list[Block]:
         Text(
             "An escalation is acknowledged when rotad-notify, known by its bus name, asks for the events"
             " after it: it asks with the number up to which all is safe in its outbox. Until then it is told"
-            " again every five minutes; after a week without anybody to take it over, it is given up, which the"
-            " journal tells."
+            " again every five minutes; after a week without anybody to take it over, it is given up, which"
+            " the journal tells."
         ),
     ]
 
@@ -93,8 +93,8 @@ def rota_home_keeper_8() -> str:
                 Text(
                     "rota-home-keeper watches what is declared in `[keeper]` of rota.toml, each thing by a"
                     " check of its own, and does about it what the policy says: notes it, acts, asks a"
-                    " person, or leaves it to one. `rota keeper` shows what it knows. systemd starts it at boot"
-                    " where it is enabled; `rota apply` sees to that."
+                    " person, or leaves it to one. `rota keeper` shows what it knows. systemd starts it at"
+                    " boot where it is enabled; `rota apply` sees to that."
                 ),
                 Text(
                     "What is done has its row in the ledger, on the disk, before it begins. Killed at any"
