@@ -111,7 +111,10 @@ def _move(plan: Plan, stage: Path, directory: Path) -> None:
         (directory / name).parent.mkdir(exist_ok=True)
         (stage / name).rename(directory / name)
     for name in plan.removed:
-        (directory / name).unlink(missing_ok=True)
+        path = directory / name
+        path.unlink(missing_ok=True)
+        if path.parent != directory and not any(path.parent.iterdir()):
+            path.parent.rmdir()  # of drop-ins and links
     _sync(directory)
 
 
