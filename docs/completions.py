@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterator
 
 import shtab
-from tables import options, positionals, takes_value, verbs
+from tables import nested, options, positionals, takes_value, verbs
 
 from rota import cli
 
@@ -161,6 +162,17 @@ def _fish_argument(action: argparse.Action, condition: str) -> str:
     return f"complete -c rota -n {_fish_quote(condition)} -a {_fish_quote(choices)}"
 
 
+def _fish_nested(verb: str, parser: argparse.ArgumentParser, common: set[str]) -> Iterator[str]:
+    """Yield what completes the verbs of a verb, and their options."""
+    found = nested(parser)
+    for name, (about, one) in found.items():
+        first = f"__rota_verb {verb}; and test (__rota_words) -eq 0"
+        yield f"complete -c rota -n {_fish_quote(first)} -a {name} -d {_fish_quote(about)}"
+        for item in options(one):
+            if not common & {*item.option_strings}:
+                yield _fish_option(item, f"__rota_verb {verb}; and __fish_seen_subcommand_from {name}")
+
+
 def _names_with_value(parsers: list[argparse.ArgumentParser]) -> str:
     found = {
         name for one in parsers for item in options(one) if takes_value(item) for name in item.option_strings
@@ -173,7 +185,11 @@ def fish() -> str:
     parser = cli.parser()
     table = verbs(parser)
     functions = _FISH.replace("@TAKES_VALUE@", _names_with_value([parser])).replace(
-        "@ALL_TAKE_VALUE@", _names_with_value([parser, *(item for _, item in table.values())])
+        "@ALL_TAKE_VALUE@",
+        _names_with_value(
+            [parser, *(item for _, item in table.values())]
+            + [item for _, one in table.values() for _, item in nested(one).values()]
+        ),
     )
     lines = [f"# {_HEADER}", functions, "complete -c rota -f"]
     common = {name for item in options(parser) for name in item.option_strings}
@@ -191,4 +207,5 @@ def fish() -> str:
             _fish_argument(item, f"__rota_verb {name}; and test (__rota_words) -eq {index}")
             for index, item in enumerate(positionals(one))
         ]
+        lines += _fish_nested(name, one, common)
     return "\n".join(lines) + "\n"

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import keeper_pages
 import notifying
 import pages
 import scraping
@@ -20,6 +21,7 @@ _PAGES: Mapping[str, Callable[[], str]] = {
     "share/man/rota.1": pages.rota_1,
     "share/man/rotad.8": pages.rotad_8,
     "share/man/rotad-metrics.8": scraping.rotad_metrics_8,
+    "share/man/rota-home-keeper.8": keeper_pages.rota_home_keeper_8,
     "share/man/rotad-notify.8": notifying.rotad_notify_8,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keeper_pages
 import notifying
 import tables
 import words
@@ -301,6 +302,7 @@ def dbus() -> str:
                         words.METRICS_FIELDS,
                     ],
                 ),
+                Section("Home Keeper", keeper_pages.bus()),
                 Section(
                     "Examples",
                     [
@@ -424,7 +426,7 @@ def rotad_8() -> str:
                             "`ROTA_EVENT`",
                             "`triggered` (who or what started it), `stop-requested` (who had it stopped),"
                             " `archived` (what it used), `output` (what it said), `lost` (nothing tells how"
-                            " it ended),"
+                            " it ended), `keeper-lost` and `keeper-back` (its watch over Home Keeper),"
                             " with --user `deactivated` (it succeeded).",
                         ),
                         ("`ROTA_AGENT`", "The agent's name."),

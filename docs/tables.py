@@ -196,6 +196,12 @@ def verbs(parser: argparse.ArgumentParser) -> dict[str, tuple[str, argparse.Argu
     return {name: (about[name], item) for name, item in found.choices.items()}
 
 
+def nested(parser: argparse.ArgumentParser) -> dict[str, tuple[str, argparse.ArgumentParser]]:
+    """Return the verbs of a verb, if it has any."""
+    has = any(isinstance(item, argparse._SubParsersAction) for item in parser._actions)
+    return verbs(parser) if has else {}
+
+
 def options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
     """Yield the options of a parser."""
     return (item for item in parser._actions if item.option_strings)
@@ -224,6 +230,8 @@ def usage(parser: argparse.ArgumentParser, common: set[str] | None = None) -> st
     for item in positionals(parser):
         name = str(item.metavar or "|".join(map(str, item.choices or (item.dest,))))
         words.append(f"[{name}]" if item.nargs == "?" else name)
+    if (found := nested(parser)) and common:
+        words.append(f"[{'|'.join(found)}] [...]")
     return " ".join(words)
 
 
@@ -237,6 +245,10 @@ def option_rows(parser: argparse.ArgumentParser, common: set[str] | None = None)
         term = ", ".join(f"`{one}{value}`" for one in item.option_strings) or f"`{name}`"
         about = item.help or ""
         yield term, sentence(about) + "."
+    for name, (about, one) in nested(parser).items() if common else ():
+        yield f"`{' '.join(filter(None, (name, usage(one, common))))}`", sentence(about) + "."
+        for term, text in option_rows(one, common):
+            yield f"`{name}`: {term}", text
 
 
 def common_options(parser: argparse.ArgumentParser) -> set[str]:

@@ -63,6 +63,12 @@ NOTES = {
     " it is tried again, and the last twenty messages. With test: sends a message at once, past all limits,"
     " and"
     " says why it was not sent. Asks rotad-notify, as root or a member of the group `rota`.",
+    "keeper": "A finding is a target (KIND:NAME, such as unit:nginx.service or endpoint:router) and what is"
+    " wrong with it. STRIKE is how many of its policy's steps were taken; NEXT, what comes next or stands in"
+    " the way. explain says why, in sentences. approve and deny answer what a target of mode ask waits for."
+    " resume gives back what the keeper let be after its last step. Within maintenance nothing is acted on,"
+    " and nothing counted: of one target, of a pattern, or of the whole house, for at most 30 days. All from"
+    " approve on need authorisation. Exit code 4 if the keeper is not running, or not enabled.",
     "logs": "Hands over to `journalctl`: what may be read is what the journal lets you read. Root and"
     " members of the"
     " group `systemd-journal` may read everything.",
@@ -146,7 +152,7 @@ VALUES = Table(
 )
 READING = {
     *("ListAgents", "GetAgent", "Describe", "Why"),
-    *("ListRuns", "GetRun", "Stats", "Metrics", "Events", "SeqAt"),
+    *("ListRuns", "GetRun", "Stats", "Metrics", "Events", "SeqAt", "Keeper"),
 }
 FILTERS = {
     "agent": "Of any of these agents.",
@@ -205,6 +211,13 @@ EVENT_KINDS = Table(
             "Slots that nothing came of; told again as they become more.",
             "slot, slot_until, slots, reason, since, until, timer",
         ),
+        (
+            "`keeper-lost`",
+            "Home Keeper is enabled, and was away for half a minute. Of no run: `agent` is home-keeper, `run`"
+            " is the same for a loss and its end.",
+            "why, since",
+        ),
+        ("`keeper-back`", "It is back, or no longer enabled.", "enabled, lost: since when it was"),
     ),
 )
 STATS_FIELDS = Table(
@@ -228,6 +241,7 @@ METRICS_FIELDS = Table(
             "For how long the oldest entry about agents has been waiting to be recorded; 0: none.",
         ),
         ("`events`", "Number of the last event."),
+        ("`keeper`", "Whether Home Keeper is there; null if it is not enabled."),
         ("`agents`", "A table for each installed agent, with the fields below."),
         ("`agent`, `schedule`, `priority`, `paused`", "As of an agent; its name is `agent`."),
         ("`running`", "Whether a run is under way."),

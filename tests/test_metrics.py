@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,9 +15,15 @@ from prometheus_client import parser
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import parser as openmetrics
+from rota_agents.home_keeper import sums
+from rota_agents.home_keeper.messages import Event
+from rota_agents.home_keeper.state import State
+from rota_agents.home_keeper.sums import gains
+from rota_agents.home_keeper.view import measured
 
 from rota import __version__
 from rota.events import REAL, Run
+from rota.keeper_rules import Rules
 from rota.lifetime import HISTOGRAMS, Lifetime
 from rota.metrics import FAMILIES, Reading, Scrape
 from tests.prometheus import promtool
@@ -184,11 +191,73 @@ def test_names_follow_the_conventions() -> None:
 
 
 def test_labels_are_bounded() -> None:
-    """Only agents and what is declared of them, results, bounds and the version."""
-    known = {"agent", "result", "le", "version", "priority", "schedule"}
+    """Only agents and what is declared of them, results, bounds and the version; words of the keeper's."""
+    known = {"agent", "result", "le", "version", "priority", "schedule", "severity", "remedy", "by"}
     assert {label for family in FAMILIES for label in family.labels} <= known
     one, two = (
         len(samples(reading(*(agent(f"a{n}", PAST, next=1) for n in range(count))))) for count in (1, 2)
     )
     of_histograms = sum(len(one.bounds) + 3 for one in HISTOGRAMS.values())
     assert two - one == 6 + len(REAL) + of_histograms + 2
+
+
+def keeper(*events: Event) -> Reading:
+    """Return what a keeper says to whom these happened, together with rotad."""
+    counted: Counter[tuple[str, str]] = Counter()
+    for event in events:
+        for what, label, value in gains(event):
+            counted[what, label] += value
+    told = measured(State(), Rules(actions_per_hour=7), sums.table(counted), START) | {"turned": START}
+    return Reading({"lag": 0, "events": 0, "agents": [], "keeper": True}, json.loads(json.dumps(told)))
+
+
+def judged(verdict: str, remedy: str = "run-agent x") -> Event:
+    return Event("remedy-judged", "unit:x", START, {"id": 1, "remedy": remedy, "verdict": verdict})
+
+
+def recovered(took: int, *tried: str) -> Event:
+    return Event("recovered", "unit:x", START, {"took": took, "tried": list(tried)})
+
+
+KEPT = keeper(
+    *(judged("healed"), judged("healed"), judged("failed"), judged("unknown", "restart-unit")),
+    Event("remedy-ended", "unit:x", START, {"id": 1, "outcome": "not-begun", "remedy": "clean"}),
+    *(recovered(500_000, "x"), recovered(1_000_000, "x"), recovered(10**12), recovered(2_000_000, "x")),
+)
+
+
+@pytest.mark.parametrize("accept", FORMATS)
+def test_what_the_keeper_said_is_exposed(accept: str) -> None:
+    found = samples(KEPT, accept)
+    assert found["rota_keeper_up",] == 1
+    assert found["rota_keeper_actions_left",] == 7
+    assert found["rota_keeper_findings", "critical"] == 0
+    assert found["rota_keeper_last_step_timestamp_seconds",] == START / 1e6
+    remedies = {key[1:]: value for key, value in found.items() if key[0] == "rota_keeper_remedies_total"}
+    assert remedies == {
+        ("run-agent", "healed"): 2,
+        ("run-agent", "failed"): 1,
+        ("restart-unit", "unknown"): 1,
+        ("clean", "not-begun"): 1,
+    }
+    buckets = {
+        key[2]: value
+        for key, value in found.items()
+        if key[:2] == ("rota_keeper_recovery_seconds_bucket", "remedy")
+    }
+    assert (buckets["1.0"], buckets["5.0"], buckets["+Inf"]) == (2, 3, 3)
+    assert found["rota_keeper_recovery_seconds_sum", "remedy"] == 3.5
+    assert found["rota_keeper_recovery_seconds_count", "itself"] == 1
+
+
+def test_without_a_keeper_there_are_no_series_of_it() -> None:
+    assert not [key for key in samples(BUSY) if key[0].startswith("rota_keeper_")]
+    gone = samples(Reading({"lag": 0, "events": 0, "agents": [], "keeper": False}))
+    assert {key: value for key, value in gone.items() if key[0].startswith("rota_keeper_")} == {
+        ("rota_keeper_up",): 0
+    }
+
+
+def test_promtool_finds_no_fault_with_the_keepers() -> None:
+    done = promtool("check", "metrics", text=text(KEPT))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

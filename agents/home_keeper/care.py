@@ -52,7 +52,8 @@ def _findings(turn: Turn, name: str, after: Mapping[str, Open]) -> None:
         return
     for problem, item in before.open.items():
         if problem not in after:
-            turn.event("finding-closed", name, problem=problem, since=item.finding.since)
+            found = {"severity": item.finding.severity, "summary": item.finding.summary}
+            turn.event("finding-closed", name, problem=problem, since=item.finding.since, **found)
     case = replace(before, open=after)
     if case.in_trouble and not before.in_trouble:
         case = _came(turn, name, case)
@@ -134,6 +135,7 @@ def ended(turn: Turn, happening: Ended) -> None:
         outcome=outcome,
         error=happening.error,
         report=dict(happening.report),
+        remedy=str(action.remedy),
         took=now - action.at,
     )
     case = replace(case, underway=None, rest_until=now + policy.rest(case.acted), due=None)
@@ -155,7 +157,7 @@ def unrecorded(turn: Turn, happening: Unrecorded) -> None:
     if found is None:
         return
     name, case, action = found
-    nothing = {"error": happening.why, "report": {}, "took": 0}
+    nothing = {"error": happening.why, "report": {}, "took": 0, "remedy": str(action.remedy)}
     turn.event("remedy-ended", name, id=action.id, outcome="not-begun", **nothing)
     actions = list(turn.actions)
     actions.remove(action.at)
@@ -175,7 +177,9 @@ def _judged(turn: Turn, name: str, case: Case, verdict: str, error: str = "") ->
     took = None
     if verdict == "healed" and case.clear is not None and case.since is not None:
         took = max(case.clear - case.since, 0)
-    turn.event("remedy-judged", name, id=proving.action, verdict=verdict, recovered=took)
+    turn.event(
+        "remedy-judged", name, id=proving.action, remedy=proving.remedy, verdict=verdict, recovered=took
+    )
     said = f"{proving.remedy}: {verdict}{f', {error}' if error else ''}"
     return replace(case, proving=None, tried=(*case.tried, said)[-_TRIED:])
 
@@ -305,6 +309,7 @@ def _escalated(turn: Turn, name: str, case: Case, why: str, *, last: bool) -> Ca
         tuple(item.summary for item in findings),
         case.tried,
         last,
+        problem=findings[0].problem,
     )
     turn.escalations = (*turn.escalations, escalation)
     turn.event("escalated", name, **to_plain(escalation, whole=True))

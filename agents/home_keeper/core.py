@@ -170,6 +170,10 @@ class Core:
                 for name, case in self.state.cases.items()
                 for item in case.open.values()
             ]
+            again += [
+                Event("escalated", str(item.target), now.real, to_plain(item, whole=True))
+                for item in self.state.escalations
+            ]
             self.ledger.file(self.state, again)
             effects = self._stepped(Anew(f"{damage}; it is kept as {aside}"), now)
             self.ledger.file(self.state, self._events)

@@ -18,6 +18,7 @@ from rota.frozen import from_plain, to_plain
 
 from .messages import Event
 from .state import Case, State
+from .sums import gains
 
 VERSION = 1
 """Of the schema."""
@@ -49,6 +50,9 @@ CREATE UNIQUE INDEX findings_open ON findings (target, problem) WHERE closed IS 
 CREATE INDEX findings_of_target ON findings (target);
 CREATE TABLE actions (id INTEGER PRIMARY KEY, {", ".join(ACTION[1:])});
 CREATE INDEX actions_of_target ON actions (target);
+CREATE TABLE totals (
+    what TEXT NOT NULL, label TEXT NOT NULL, value INTEGER NOT NULL, PRIMARY KEY (what, label)
+) WITHOUT ROWID;
 INSERT INTO meta VALUES ('id', lower(hex(randomblob(8))));
 """
 _MIGRATIONS: Mapping[int, str] = {}
@@ -121,6 +125,9 @@ _FOLD: Mapping[str, tuple[str, Callable[[Event], tuple[Any, ...]]]] = {
     "remedy-judged": (_JUDGED, _judged),
 }
 """What events do to the tables of findings and actions, which are nothing but their sum."""
+_ADDED = """
+INSERT INTO totals VALUES (?, ?, ?) ON CONFLICT (what, label) DO UPDATE SET value = value + excluded.value
+"""
 
 
 class Ledger:
@@ -185,6 +192,7 @@ class Ledger:
                 self._db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", row)
                 if (fold := _FOLD.get(event.kind)) is not None:
                     self._db.execute(fold[0], fold[1](event))
+                self._db.executemany(_ADDED, gains(event))
             self._db.executemany("DELETE FROM cases WHERE target = ?", gone)
             rows = [(name, json.dumps(to_plain(case))) for name, case in changed]
             self._db.executemany("INSERT OR REPLACE INTO cases VALUES (?, ?)", rows)
@@ -205,6 +213,31 @@ class Ledger:
                 Recorded(seq, version, Event(kind, target, at, json.loads(data)))
                 for seq, version, kind, target, at, data in self._db.execute(query, (since, limit))
             ]
+
+    def seq_before(self, at: int) -> int:
+        """Return the number of the event after which those from a moment on (microseconds) are found."""
+        first, last = self.bounds()
+        with translated(self._path):
+            query = "SELECT seq FROM events WHERE at >= ? ORDER BY seq LIMIT 1"
+            row = self._db.execute(query, (at,)).fetchone()
+        return max(int(row[0]) - 1, first - 1) if row else last
+
+    def escalated(self, since: int = 0) -> list[Recorded]:
+        """Return the escalations among the events after a number, oldest first."""
+        query = (
+            "SELECT seq, version, kind, target, at, data FROM events "
+            "WHERE seq > ? AND kind = 'escalated' ORDER BY seq"
+        )
+        with translated(self._path):
+            return [
+                Recorded(seq, version, Event(kind, target, at, json.loads(data)))
+                for seq, version, kind, target, at, data in self._db.execute(query, (since,))
+            ]
+
+    def sums(self) -> dict[tuple[str, str], int]:
+        """Return what remedies and recoveries come to, see `sums`."""
+        with translated(self._path):
+            return {(what, label): value for what, label, value in self._db.execute("SELECT * FROM totals")}
 
     def bounds(self) -> tuple[int, int]:
         """Return the number of the event from which on none is missing, and of the last; (1, 0) for none."""

@@ -202,6 +202,7 @@ class Escalation:
         hands_off: whether nothing more is done until a person says so.
         told: when it was told last, None if not yet.
         recovered: since when the target is well again, if it is.
+        problem: of the worst of the findings, "" if it is about the keeper itself.
     """
 
     id: int
@@ -215,3 +216,4 @@ class Escalation:
     hands_off: bool = False
     told: Moment | None = None
     recovered: Moment | None = None
+    problem: str = ""

@@ -37,7 +37,7 @@ function __rota_words --description "How many words follow the verb, options lef
     set -e words[1]
     while set -q words[1]
         switch $words[1]
-            case --at --config --format --lines --output --replaced-by --since --state --tag --trigger --unit-dir --until --why -n
+            case --at --config --end --format --lines --output --replaced-by --since --state --tag --trigger --unit-dir --until --why -n
                 set -e words[1]
             case '-*'
             case '*'
@@ -116,3 +116,12 @@ complete -c rota -n '__rota_verb export; and test (__rota_words) -eq 0' -a '(__r
 complete -c rota -n 'not __rota_verb' -a notify -d 'show how channels do, what waits and what was sent; or test a channel'
 complete -c rota -n '__rota_verb notify; and test (__rota_words) -eq 0' -a 'test'
 complete -c rota -n '__rota_verb notify; and test (__rota_words) -eq 1' -a ''
+complete -c rota -n 'not __rota_verb' -a keeper -d 'show what Home Keeper found and did; or answer it, resume a target, begin maintenance'
+complete -c rota -n '__rota_verb keeper; and test (__rota_words) -eq 0' -a history -d 'list what was found and done, newest first'
+complete -c rota -n '__rota_verb keeper; and __fish_seen_subcommand_from history' -s n -l lines -r -d 'how many (default: 20)'
+complete -c rota -n '__rota_verb keeper; and test (__rota_words) -eq 0' -a explain -d 'say why a target is treated as it is, and what comes next'
+complete -c rota -n '__rota_verb keeper; and test (__rota_words) -eq 0' -a approve -d 'have done what the keeper asks about'
+complete -c rota -n '__rota_verb keeper; and test (__rota_words) -eq 0' -a deny -d 'let be what the keeper asks about, until it is well again'
+complete -c rota -n '__rota_verb keeper; and test (__rota_words) -eq 0' -a resume -d 'give back what the keeper lets be'
+complete -c rota -n '__rota_verb keeper; and test (__rota_words) -eq 0' -a maintenance -d 'have nothing done, nor counted, for a while'
+complete -c rota -n '__rota_verb keeper; and __fish_seen_subcommand_from maintenance' -l end -r -d 'end it before its time: this, or all'

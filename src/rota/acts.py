@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pwd
 import time
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,13 @@ from dbus_next.aio.message_bus import MessageBus
 
 from rota import pauses
 from rota.answers import ACTIVE, Answers
+from rota.bus_object import Caller
 from rota.errors import Exit, RotaError
 from rota.inquiry import Inquiry
-from rota.interface import Caller
 from rota.ledger import Ledger
 from rota.names import POLKIT_ACTION, service_of
 from rota.observer import Observer
-from rota.polkit import authorised, uid_of
+from rota.polkit import authorised, uid_of, user_name
 from rota.recorder import Recorder
 from rota.systemd import Systemd
 
@@ -61,10 +60,7 @@ class Acts(Answers):
                 "Members of the group rota are; see rota(1).",
                 Exit.NOT_AUTHORISED,
             )
-        try:
-            return pwd.getpwuid(uid).pw_name
-        except KeyError:
-            return str(uid)
+        return user_name(uid)
 
     async def get_agent(self, name: str) -> dict[str, Any]:
         """Return one agent with its declaration as JSON, and its coming slots."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ class Answers:
 
     Attributes:
         agents: the installed agents, by name.
+        keeper: returns how Home Keeper does, see guard.Guard.table.
     """
 
     def __init__(self, state: Path, recorder: Recorder, systemd: Systemd) -> None:
@@ -62,6 +63,7 @@ class Answers:
         self._systemd = systemd
         self._next: dict[str, int | None] = {}
         self.agents: dict[str, definitions.Definition] = {}
+        self.keeper: Callable[[], dict[str, Any]] = dict
 
     def installed(self, agents: dict[str, definitions.Definition]) -> None:
         """Answer about these agents from now on."""
@@ -225,7 +227,9 @@ class Answers:
             }
             for name in names
         ]
-        return {"lag": self._recorder.lag(now), "events": events, "agents": agents}
+        lag, keeper = self._recorder.lag(now), self.keeper()
+        there = not keeper["lost"] if keeper.get("enabled") else None
+        return {"lag": lag, "events": events, "keeper": there, "agents": agents}
 
     def events(self, since: int, limit: int, agent: str | None) -> Events:
         """Return what was recorded after number `since`."""

@@ -14,6 +14,7 @@ from dbus_next.constants import MessageFlag, MessageType
 from dbus_next.message import Message
 
 from rota import __version__
+from rota.bus_object import PEER, STANDARD_XML, caller_of, interface_xml, peer
 from rota.connection import Connection
 from rota.errors import Exit, RotaError
 from rota.events import Run
@@ -21,14 +22,12 @@ from rota.interface import (
     INTERFACES,
     PROPERTIES,
     SIGNALS,
-    Caller,
     Service,
     event_table,
     run_table,
     vardict,
     variant,
 )
-from rota.journal import machine_id
 from rota.names import AGENT_INTERFACE, AGENT_PATH, ERRORS, MANAGER_INTERFACE, MANAGER_PATH
 from rota.store import Recorded
 from rota.systemd import ask_bus, escape, unescape
@@ -37,7 +36,6 @@ from rota.wire import NO_REPLY_EXPECTED, Head, refusal
 
 log = logging.getLogger("rotad")
 
-_PEER = "org.freedesktop.DBus.Peer"
 _IN_SIGNAL = 100
 """Events in one EventsRecorded."""
 _SLOW = 1.0
@@ -50,28 +48,7 @@ _refuse = refusal(
 )
 
 
-def _interface_xml(name: str) -> str:
-    def argument(item: tuple[str, str], way: str) -> str:
-        return f'<arg name="{item[0]}" type="{item[1]}"{way}/>'
-
-    parts = [f'<interface name="{name}">']
-    for member, method in INTERFACES[name].items():
-        parts.append(f'<method name="{member}">')
-        parts += [argument(item, ' direction="in"') for item in method.arguments]
-        parts += [argument(item, ' direction="out"') for item in method.returns]
-        parts.append("</method>")
-    for member, arguments in SIGNALS.get(name, {}).items():
-        parts += [f'<signal name="{member}">', *(argument(item, "") for item in arguments), "</signal>"]
-    for prop, kind in PROPERTIES[name].items():
-        parts.append(f'<property name="{prop}" type="{kind}" access="read"/>')
-    return "".join((*parts, "</interface>"))
-
-
-_STANDARD_XML = (
-    '<interface name="org.freedesktop.DBus.Introspectable"><method name="Introspect">'
-    '<arg name="xml" type="s" direction="out"/></method></interface>'
-    '<interface name="org.freedesktop.DBus.Peer"><method name="Ping"/><method name="GetMachineId">'
-    '<arg name="id" type="s" direction="out"/></method></interface>'
+_PROPERTIES_XML = (
     '<interface name="org.freedesktop.DBus.Properties"><method name="Get">'
     '<arg name="interface" type="s" direction="in"/><arg name="name" type="s" direction="in"/>'
     '<arg name="value" type="v" direction="out"/></method><method name="GetAll">'
@@ -80,17 +57,9 @@ _STANDARD_XML = (
 )
 
 
-def _peer(message: Message) -> Message:
-    """Answer for org.freedesktop.DBus.Peer: of dbus-next's own answers, the one on a failure fails."""
-    if message.member == "Ping":
-        return Message.new_method_return(message)
-    if message.member != "GetMachineId":
-        text = f"{_PEER} has no method {message.member}"
-        return Message.new_error(message, "org.freedesktop.DBus.Error.UnknownMethod", text)
-    try:
-        return Message.new_method_return(message, "s", [machine_id()])
-    except OSError as error:
-        raise RotaError(f"this machine has no id: {error}", exit_code=Exit.FAILED) from None
+def _xml(name: str) -> str:
+    own = interface_xml(name, INTERFACES[name], SIGNALS.get(name, {}), PROPERTIES[name])
+    return f"{STANDARD_XML}{_PROPERTIES_XML}{own}"
 
 
 class Exported:
@@ -173,7 +142,7 @@ class Exported:
             return
         message = self._bus.whole(call.data)
         path = message.path or ""
-        if path == MANAGER_PATH or path.startswith(f"{MANAGER_PATH}/") or message.interface == _PEER:
+        if path == MANAGER_PATH or path.startswith(f"{MANAGER_PATH}/") or message.interface == PEER:
             await self._reply(message, path)
         else:
             self._bus.pass_on(message)
@@ -212,8 +181,8 @@ class Exported:
         return name
 
     async def _serve(self, message: Message, path: str) -> Message:
-        if message.interface == _PEER or self._asks_introspection(message):
-            return _peer(message) if message.interface == _PEER else self._introspect(message, path)
+        if message.interface == PEER or self._asks_introspection(message):
+            return peer(message) if message.interface == PEER else self._introspect(message, path)
         agent = self._agent_at(path)
         if agent is None:
             return Message.new_error(message, "org.freedesktop.DBus.Error.UnknownObject", f"no object {path}")
@@ -227,9 +196,7 @@ class Exported:
         if message.signature != method.signature:
             text = f'{message.member} takes "{method.signature}", not "{message.signature}"'
             return Message.new_error(message, "org.freedesktop.DBus.Error.InvalidArgs", text)
-        interactive = bool(message.flags & MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION)
-        caller = Caller(message.sender, interactive)
-        body = await method.serve(self._service, caller, agent, message.body)
+        body = await method.serve(self._service, caller_of(message), agent, message.body)
         return Message.new_method_return(message, method.result, body)
 
     def _properties(self, message: Message, mine: str, agent: str) -> Message:
@@ -250,11 +217,11 @@ class Exported:
         body = ""
         folder = AGENT_PATH.rstrip("/")
         if path == MANAGER_PATH:
-            body, children = _STANDARD_XML + _interface_xml(MANAGER_INTERFACE), ["agent"]
+            body, children = _xml(MANAGER_INTERFACE), ["agent"]
         elif path == folder:
             children = [escape(name) for name in self._service.agent_names()]
         elif path.startswith(AGENT_PATH) and self._agent_at(path):
-            body = _STANDARD_XML + _interface_xml(AGENT_INTERFACE)
+            body = _xml(AGENT_INTERFACE)
         elif MANAGER_PATH.startswith(path.rstrip("/") + "/"):
             children = [MANAGER_PATH[len(path.rstrip("/")) + 1 :].split("/")[0]]
         nodes = "".join(f'<node name="{child}"/>' for child in children)

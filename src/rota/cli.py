@@ -238,6 +238,65 @@ def _telling(
     parser.add_argument("channel", nargs="?", default="", metavar="CHANNEL", help="by which channel")
 
 
+def _keeper(arguments: argparse.Namespace) -> int:
+    from rota import cli_keeper  # noqa: PLC0415  (D-Bus only for verbs that ask somebody)
+
+    return int(cli_keeper.keeper(arguments))
+
+
+def _keeping(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    about = "show what Home Keeper found and did; or answer it, resume a target, begin maintenance"
+    parser = verbs.add_parser("keeper", help=about, description=f"S{about[1:]}.", parents=[common])
+    parser.set_defaults(run=_keeper, what="")
+    found = parser.add_subparsers(metavar="WHAT")
+
+    def add(name: str, about: str, **argument: str) -> argparse.ArgumentParser:
+        one = found.add_parser(
+            name, help=about, description=f"{about[0].upper()}{about[1:]}.", parents=[common]
+        )
+        one.set_defaults(what=name)
+        if argument:
+            one.add_argument("argument", **argument)  # type: ignore[arg-type]
+        return one
+
+    target = "a target, KIND:NAME"
+    history = add(
+        "history",
+        "list what was found and done, newest first",
+        nargs="?",
+        metavar="TARGET",
+        help="only of this",
+    )
+    history.add_argument("-n", "--lines", type=_count, default=20, metavar="N", help="how many (default: 20)")
+    add("explain", "say why a target is treated as it is, and what comes next", metavar="TARGET", help=target)
+    add("approve", "have done what the keeper asks about", metavar="ID", help="of the question")
+    add(
+        "deny",
+        "let be what the keeper asks about, until it is well again",
+        metavar="ID",
+        help="of the question",
+    )
+    add(
+        "resume",
+        "give back what the keeper lets be",
+        metavar="TARGET",
+        help=f"{target}, or a pattern with * and ?",
+    )
+    work = add(
+        "maintenance",
+        "have nothing done, nor counted, for a while",
+        nargs="?",
+        metavar="SPAN",
+        help="for how long: 2h",
+    )
+    work.add_argument(
+        "target", nargs="?", default="", metavar="TARGET", help=f"{target}, or a pattern (default: the house)"
+    )
+    work.add_argument("--end", nargs="?", const="", metavar="ID", help="end it before its time: this, or all")
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 10_000:
         raise argparse.ArgumentTypeError(f"{text} is not a number from 1 to 10000")
@@ -261,6 +320,7 @@ def parser() -> argparse.ArgumentParser:
     _asking(verbs, common)
     _remembering(verbs, common)
     _telling(verbs, common)
+    _keeping(verbs, common)
     return top
 
 

@@ -73,10 +73,20 @@ async def _from_units(user: bool) -> list[dict[str, Any]]:
         bus.disconnect()
 
 
+def _warn(keeper: Table) -> None:
+    """Say so if Home Keeper is gone."""
+    if keeper.get("lost"):
+        since = f" since {output.date(keeper['since'])}" if "since" in keeper else ""
+        output.talk(f"Home Keeper is gone{since}: {keeper.get('why', '')}.", "red")
+
+
 async def _agents(user: bool) -> tuple[list[dict[str, Any]], bool]:
     """Return all agents, and whether rotad was there to tell their history."""
     try:
-        return await _ask(user, "ListAgents", activate=False), True
+        async with client(user=user) as rotad:
+            agents = await rotad.call("ListAgents", activate=False)
+            _warn(await rotad.call("Keeper", activate=False))
+            return agents, True
     except RotaError as error:
         if error.exit_code is not Exit.UNREACHABLE:
             raise

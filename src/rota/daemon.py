@@ -25,6 +25,7 @@ from rota.bus import Exported
 from rota.errors import Exit, RotaError
 from rota.events import Run
 from rota.filing import Filing
+from rota.guard import Guard
 from rota.ledger import Ledger
 from rota.names import BUS_NAME, agent_of
 from rota.observer import Observer
@@ -106,6 +107,8 @@ class Daemon:
             ledger=self._ledger,
             user=self._user,
         )
+        self._guard = Guard(self._systemd, self._bus, self._recorder)
+        self._acts.keeper = self._guard.table
         await self._systemd.follow(self._unit_changed, self._rescan.set)
         await self._scan()
         self._exported = Exported(self._bus, self._acts)
@@ -120,6 +123,7 @@ class Daemon:
                 self._record(),
                 self._account(),
                 self._filing.forever(),
+                self._watch_keeper(),
                 self._watch_declarations(),
                 self._watchdog(),
                 self._forget(),
@@ -168,11 +172,16 @@ class Daemon:
         await self._caught_up.wait()
         await self._ledger.forever()
 
+    async def _watch_keeper(self) -> None:
+        await self._caught_up.wait()
+        await self._guard.forever()
+
     async def _watch_declarations(self) -> None:
         while True:
             await self._rescan.wait()
             self._rescan.clear()
             await self._scan()
+            self._guard.look()
             sd.notify(f"STATUS=Recording {len(self._acts.agents)} agents")
             if self._exported is not None:
                 self._exported.agents_changed()
@@ -212,6 +221,7 @@ class Daemon:
             sd.notify("WATCHDOG=1")
             await asyncio.sleep(period)
             self._recorder.wake()
+            self._guard.look()
 
     async def _bus_lost(self) -> None:
         with contextlib.suppress(EOFError, OSError):

@@ -19,6 +19,10 @@ NOTHING_RAN = frozenset(("skipped", "missed"))
 BAD = frozenset(("failed", "timed-out", "killed", "unknown"))
 
 
+KEEPER_LOST, KEEPER_BACK = "keeper-lost", "keeper-back"
+OF_NO_RUN = frozenset((KEEPER_LOST, KEEPER_BACK))
+"""Events that are of no run: what they have for its id, is the same for a loss and its end."""
+
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -348,6 +352,8 @@ _STEPS: Mapping[str, Callable[[Run, Event], Run]] = {
     "lost": _lost,
     "served": _served,
     "missed": _missed,
+    KEEPER_LOST: _unchanged,
+    KEEPER_BACK: _unchanged,
 }
 
 KINDS = tuple(_STEPS)

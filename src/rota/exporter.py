@@ -14,14 +14,16 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from prometheus_client.exposition import choose_encoder
 from systemd import daemon as sd
 
 from rota import __version__
-from rota.client import client
+from rota.client import Client, client
 from rota.errors import Exit, RotaError
+from rota.keeper_client import call_keeper
 from rota.metrics import Reading, Scrape
 
 log = logging.getLogger("rotad-metrics")
@@ -180,22 +182,41 @@ class Exporter:
 
     async def _read(self) -> Page:
         try:
-            async with asyncio.timeout(_ROTAD), client(user=self._user) as rotad:
-                said = await rotad.call("Metrics", activate=False)
+            async with client(user=self._user) as asked:
+                rotad, keeper = await asyncio.gather(self._of_rotad(asked), _of_keeper(asked))
         except RotaError as error:
-            return self._no_answer(error.message)
+            self._no_answer(error.message)
+            return Page(Reading())
+        return Page(Reading(rotad, keeper))
+
+    async def _of_rotad(self, asked: Client) -> dict[str, Any] | None:
+        try:
+            async with asyncio.timeout(_ROTAD):
+                said = await asked.call("Metrics", activate=False)
+        except RotaError as error:
+            self._no_answer(error.message)
+            return None
         except TimeoutError:
-            return self._no_answer(f"rotad has not answered within {_ROTAD:g} s")
+            self._no_answer(f"rotad has not answered within {_ROTAD:g} s")
+            return None
         if self._silent:
             log.warning("rotad answers again")
             self._silent = ""
-        return Page(Reading(json.loads(said)))
+        return dict(json.loads(said))
 
-    def _no_answer(self, why: str) -> Page:
+    def _no_answer(self, why: str) -> None:
         if why != self._silent:
             log.warning("%s", why)
         self._silent = why
-        return Page(Reading())
+
+
+async def _of_keeper(asked: Client) -> dict[str, Any] | None:
+    """Return what the keeper says; None where there is none, which is rotad's to tell."""
+    try:
+        async with asyncio.timeout(_ROTAD):
+            return dict(json.loads(await call_keeper(asked.bus, "Metrics")))
+    except (RotaError, TimeoutError):
+        return None
 
 
 def inherited() -> list[socket.socket]:

@@ -14,7 +14,7 @@ from rota.outbox import Cursor, Outbox, Told
 from rota.quantity import USEC
 from rota.routes import Happening, Rules, routed
 from rota.sources import Page, Source
-from rota.telling import OUTPUT, SETTLES, Standing, from_keeper, gap, judge, run_key
+from rota.telling import OUTPUT, SETTLES, Standing, from_guard, from_keeper, gap, judge, run_key
 
 log = logging.getLogger("rotad-notify")
 
@@ -63,6 +63,7 @@ class Hearing:
         self._cursor = outbox.cursor(source.name)
         self._standings = outbox.standings()
         self._silent = ""
+        self._before = 0
 
     def look(self) -> None:
         """Look for new events, should a signal have got lost."""
@@ -121,12 +122,16 @@ class Hearing:
                 self._cursor = floor
                 continue
             await self._take(page)
-            more = page.more
+            # To be asked once more tells the keeper that what it escalated is safe here.
+            more = page.more or (self.source.name == "keeper" and bool(page.events))
 
     async def _begin(self) -> None:
         since = await self.source.seq_at(_now() - _DAY) if self._from_yesterday else _LAST
         page = await self.source.events(since)
         seq = since if self._from_yesterday else page.last
+        if self.source.name == "keeper":
+            # What waits for a person still does, however long ago it began.
+            seq, self._before = min(seq, await self.source.unheard()), seq
         self._keep(Cursor(page.store, seq, _now()), [], {})
 
     def _keep(self, cursor: Cursor, told: list[Told], standings: dict[str, Standing | None]) -> None:
@@ -175,10 +180,14 @@ class Hearing:
     ) -> list[Told]:
         """Return what is to be told of an event; note how its agent stands after it."""
         if self.source.name != "rotad":
+            if event["seq"] <= self._before and event["kind"] != "escalated":
+                return []
             found = from_keeper(store, event)
             return self._told(found, _now()) if found else []
-        if event["kind"] not in SETTLES or self._outbox.known(run_key(event["run"])):
-            return []  # of slots that were missed one hears again; and of all, where a store was lost
+        watch = from_guard(event)
+        if watch or event["kind"] not in SETTLES or self._outbox.known(run_key(event["run"])):
+            # Of slots that were missed one hears again; and of all, where a store was lost.
+            return self._told(watch, _now()) if watch else []
         table = await self.source.run(event["run"])
         if table is None:
             log.warning("run %s of %s is forgotten: nobody is told of it", event["run"], event["agent"])

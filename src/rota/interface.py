@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from dbus_next.signature import Variant
 
+from rota.bus_object import Caller
 from rota.errors import Exit, RotaError
 from rota.events import Run
 from rota.names import AGENT_INTERFACE, MANAGER_INTERFACE
@@ -57,20 +58,6 @@ class Events:
     events: list[Recorded]
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks.
-
-    Attributes:
-        sender: unique bus name.
-        interactive: whether a person may be asked for a password (see sd-bus's
-            ALLOW_INTERACTIVE_AUTHORIZATION).
-    """
-
-    sender: str
-    interactive: bool
-
-
 class Service(Protocol):
     """What rotad can do; every method may raise RotaError."""
 
@@ -116,6 +103,10 @@ class Service(Protocol):
 
     async def metrics(self) -> dict[str, Any]:
         """Return what there is to measure; it goes out as JSON, which takes dbus-next a tenth of the time."""
+        ...
+
+    def keeper(self) -> dict[str, Any]:
+        """Return how Home Keeper does, as far as rotad sees it; see guard.Guard.table."""
         ...
 
     def seq_at(self, at: int) -> int:
@@ -264,6 +255,10 @@ async def _metrics(service: Service, _: Caller, __: str, ___: list[Any]) -> list
     return [json.dumps(await service.metrics(), separators=(",", ":"))]
 
 
+async def _keeper(service: Service, _: Caller, __: str, ___: list[Any]) -> list[Any]:
+    return [vardict(service.keeper())]
+
+
 async def _seq_at(service: Service, _: Caller, __: str, body: list[Any]) -> list[Any]:
     return [service.seq_at(body[0])]
 
@@ -307,6 +302,12 @@ INTERFACES: Mapping[str, Mapping[str, Method]] = {
             (("json", "s"),),
             "What there is to measure, since the store began.",
             _metrics,
+        ),
+        "Keeper": Method(
+            (),
+            (("keeper", _TABLE),),
+            "Whether Home Keeper is enabled and lost; since when and why, if it is.",
+            _keeper,
         ),
         "Events": Method(
             _SINCE + _LIMIT,

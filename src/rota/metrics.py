@@ -36,13 +36,15 @@ _Point = tuple[tuple[str, ...], tuple[Any, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What org.rota1.Manager.Metrics returned.
+    """What org.rota1.Manager.Metrics and org.rota1.Keeper.Metrics returned.
 
     Attributes:
         rotad: its table; None if rotad did not answer.
+        keeper: the keeper's; None if there is none, or it did not answer.
     """
 
     rotad: _Table | None = None
+    keeper: _Table | None = None
 
     @property
     def agents(self) -> Sequence[_Table]:
@@ -138,6 +140,41 @@ def _histogram(field: str) -> Callable[[Reading], Iterator[_Point]]:
     return points
 
 
+def _keeper_up(reading: Reading) -> Iterator[_Point]:
+    if reading.rotad is not None and (there := reading.rotad.get("keeper")) is not None:
+        yield (), (float(there),)
+
+
+def _of_keeper(field: str, unit: int = 1) -> Callable[[Reading], Iterator[_Point]]:
+    """Return what finds a field of the keeper's table, and divides it."""
+
+    def points(reading: Reading) -> Iterator[_Point]:
+        if reading.keeper is not None:
+            yield (), (reading.keeper[field] / unit,)
+
+    return points
+
+
+def _findings(reading: Reading) -> Iterator[_Point]:
+    if reading.keeper is not None:
+        for severity, count in reading.keeper["findings"].items():
+            yield (severity,), (count,)
+
+
+def _remedies(reading: Reading) -> Iterator[_Point]:
+    if reading.keeper is not None:
+        for one in reading.keeper["remedies"]:
+            yield (one["remedy"], one["result"]), (one["count"],)
+
+
+def _recoveries(reading: Reading) -> Iterator[_Point]:
+    if reading.keeper is not None:
+        for one in reading.keeper["recoveries"]:
+            bounds = [str(bound / _SECOND) for bound, _ in one["buckets"][:-1]]
+            cumulated = accumulate(count for _, count in one["buckets"])
+            yield (one["by"],), (list(zip((*bounds, "+Inf"), cumulated, strict=True)), one["usec"] / _SECOND)
+
+
 _AGENT = ("agent",)
 
 FAMILIES = (
@@ -215,6 +252,55 @@ FAMILIES = (
         "Processor time that runs used.",
         _AGENT,
         _of_agents("cpu_usec", _SECOND, default=0),
+    ),
+    Family(
+        "rota_keeper_up",
+        "gauge",
+        "Whether Home Keeper is there, as rotad sees it; absent if it is not enabled.",
+        (),
+        _keeper_up,
+    ),
+    Family(
+        "rota_keeper_findings",
+        "gauge",
+        "Findings that are open. This and what follows: absent without a keeper.",
+        ("severity",),
+        _findings,
+    ),
+    Family(
+        "rota_keeper_actions_under_way",
+        "gauge",
+        "Actions that are being carried out.",
+        (),
+        _of_keeper("under_way"),
+    ),
+    Family(
+        "rota_keeper_remedies_total",
+        "counter",
+        "What came of remedies: healed, failed, unknown or not-begun.",
+        ("remedy", "result"),
+        _remedies,
+    ),
+    Family(
+        "rota_keeper_recovery_seconds",
+        "histogram",
+        "For how long what is well again was in trouble, by what it got well: a remedy, or itself.",
+        ("by",),
+        _recoveries,
+    ),
+    Family(
+        "rota_keeper_actions_left",
+        "gauge",
+        "How many more actions the whole house may have within this hour.",
+        (),
+        _of_keeper("actions_left"),
+    ),
+    Family(
+        "rota_keeper_last_step_timestamp_seconds",
+        "gauge",
+        "When its step loop came round last: once a minute at least.",
+        (),
+        _of_keeper("turned", _SECOND),
     ),
 )
 """Every metric there is, in the order in which they are exposed; docs/metrics.md is made from this."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Mapping
 
 from dbus_next.aio.message_bus import MessageBus
@@ -25,6 +26,14 @@ _ABSENT = (
 async def uid_of(bus: MessageBus, sender: str) -> int:
     """Return the user id of a bus name's owner."""
     return int((await ask_bus(bus, "GetConnectionUnixUser", sender))[0])
+
+
+def user_name(uid: int) -> str:
+    """Return the name of a user, the number of one who has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 async def authorised(

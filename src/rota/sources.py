@@ -111,6 +111,10 @@ class Source:
         """Return the number after which events from a moment on are found; raises as `ask`."""
         return int((await self.ask("SeqAt", "x", at))[0])
 
+    async def unheard(self) -> int:
+        """Return the number after which the keeper's escalations are that nobody took over; as `ask`."""
+        return int((await self.ask("Unheard", ""))[0])
+
     async def run(self, run: str) -> dict[str, Any] | None:
         """Return a run of rotad's, None if it is forgotten; raises as `ask`."""
         try:

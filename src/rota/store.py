@@ -17,7 +17,7 @@ from rota.database import (
     translated,
     upgrade,
 )
-from rota.events import Event, Run, fold
+from rota.events import OF_NO_RUN, Event, Run, fold
 from rota.lifetime import Lifetime
 from rota.marks import Mark, advance
 from rota.query import EVERYTHING, Query
@@ -28,7 +28,9 @@ T = TypeVar("T")
 
 _CHECKPOINT = 4000
 """Pages of 4 KiB in the write-ahead log before they go into the database, with two calls of fsync(2)."""
-LASTING = frozenset(("failed", "deactivated", "skipped", "not-started", "stopped", "lost", "missed"))
+LASTING = frozenset(
+    ("failed", "deactivated", "skipped", "not-started", "stopped", "lost", "missed", *OF_NO_RUN)
+)
 """Events that tell how a run ended: on the disk before anybody hears of them.
 
 journald writes to the disk every five minutes (SyncIntervalSec=, journald.conf(5)), so after a power cut the
@@ -154,7 +156,7 @@ class Store:
         with transaction(self._db, self._path, lasting=lasting):
             before = self._known({event.run for event in found})
             changed: dict[str, Run] = {}
-            for event in found:
+            for event in (event for event in found if event.kind not in OF_NO_RUN):
                 changed[event.run] = fold(changed.get(event.run) or before.get(event.run), event)
             recorded = list(map(Recorded, count(self._last_seq() + 1), found))
             self._db.executemany(_INSERT, map(_event_row, recorded))
@@ -287,6 +289,19 @@ class Store:
                 Recorded(seq, Event(kind, name, run, at, json.loads(data), monotonic))
                 for seq, kind, name, run, at, data, monotonic in _fitting(rows, lambda row: len(row[5]))
             ]
+
+    def last_of(self, agent: str, kinds: Collection[str]) -> Event | None:
+        """Return the last event of some kinds of an agent, None if there is none."""
+        query = (
+            f"SELECT kind, agent, run, at, data, monotonic FROM events WHERE agent = ? "
+            f"AND kind IN ({', '.join('?' * len(kinds))}) ORDER BY seq DESC LIMIT 1"
+        )
+        with translated(self._path):
+            row = self._db.execute(query, (agent, *kinds)).fetchone()
+        if row is None:
+            return None
+        kind, name, run, at, data, monotonic = row
+        return Event(kind, name, run, at, json.loads(data), monotonic)
 
     def bounds(self) -> tuple[int, int]:
         """Return the number of the event from which on none is missing, and of the last; (1, 0) for none."""

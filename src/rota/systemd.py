@@ -241,6 +241,15 @@ class Systemd:
             raise
         return plain(found[0])
 
+    async def wanted(self, unit: str) -> bool:
+        """Tell whether a unit is installed, and another one is to start it: a target, at boot."""
+        if await self.unit_property(unit, "LoadState") != "loaded":
+            return False
+        for name in ("WantedBy", "RequiredBy", "UpheldBy"):
+            if await self.unit_property(unit, name, default=[]):
+                return True
+        return False
+
     async def next_elapse(self, timer: str) -> int | None:
         """Return when a timer elapses next, microseconds since 1970, None if it does not."""
         realtime = await self.unit_property(timer, "NextElapseUSecRealtime", "Timer")

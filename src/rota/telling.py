@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rota.events import BAD, Run
+from rota.events import BAD, KEEPER_LOST, OF_NO_RUN, Run
+from rota.names import KEEPER_SERVICE
 from rota.quantity import format_duration
 from rota.routes import MINUTE, Facts, Happening
 
@@ -159,6 +160,27 @@ def judge(run: Run, standing: Standing | None, facts: Facts) -> tuple[Happening 
     return _failure(run, facts, now), now
 
 
+def from_guard(event: Mapping[str, Any]) -> Happening | None:
+    """Return what people may want to hear of rotad's watch over the keeper; None for other events."""
+    if event["kind"] not in OF_NO_RUN:
+        return None
+    lost, data = event["kind"] == KEEPER_LOST, event["data"]
+    title = f"needs a person: it is gone, and nothing is healed: {data.get('why', '')}"
+    if not lost:
+        title = "is back" if data.get("enabled", True) else "is no longer enabled"
+    since = data.get("since") if lost else data.get("lost")
+    return Happening(
+        key=f"{event['kind']}:{event['run']}",
+        kinds=("escalation" if lost else "recovery",),
+        severity="critical",
+        at=int(event["at"]),
+        about="Home Keeper",
+        title=title,
+        since=int(since) if since is not None else None,
+        command=f"systemctl status {KEEPER_SERVICE}",
+    )
+
+
 _KEEPERS: Mapping[str, tuple[str, ...]] = {
     "found": ("failure",),
     "healed": ("recovery",),
@@ -186,7 +208,7 @@ def from_keeper(store: str, event: Mapping[str, Any]) -> Happening | None:
         severity=str(data.get("severity", "warning")),
         at=int(event["at"]),
         about=target,
-        title=f"{titles[kinds[0]]}{data.get('problem', '')}{': ' if summary else ''}{summary}",
+        title=titles[kinds[0]] + ": ".join(filter(None, (str(data.get("problem", "")), summary))),
         agent=target.removeprefix("agent:") if target.startswith("agent:") else "",
         since=int(data["since"]) if "since" in data else None,
         tried=tuple(map(str, data.get("tried", ()))),

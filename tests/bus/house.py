@@ -13,10 +13,11 @@ from dbus_next.constants import MessageFlag, MessageType
 from dbus_next.message import Message
 
 from rota.bus import Exported
+from rota.bus_object import Caller
 from rota.client import Client
 from rota.connection import Connection
 from rota.events import Event, Run
-from rota.interface import Caller, Events
+from rota.interface import Events
 from rota.names import BUS_NAME, MANAGER_INTERFACE, MANAGER_PATH
 from rota.store import Recorded
 from rota.systemd import connect
@@ -114,6 +115,10 @@ class House:
     async def metrics(self) -> dict[str, Any]:
         self._note("metrics")
         return {"lag": 0, "events": 2**40, "agents": self.measured}
+
+    def keeper(self) -> dict[str, Any]:
+        self._note("keeper")
+        return {"enabled": False, "lost": False}
 
     def seq_at(self, at: int) -> int:
         self._note("seq_at", at)

@@ -42,6 +42,7 @@ CALLS: dict[tuple[str, str], tuple[list[Any], tuple[Any, ...]]] = {
     (MANAGER_INTERFACE, "Stats"): ([{"tag": Variant("as", ["x"])}], ("stats", {"tag": ["x"]})),
     (MANAGER_INTERFACE, "Metrics"): ([], ("metrics",)),
     (MANAGER_INTERFACE, "Events"): ([2**40, 2], ("events", 2**40, 2, None)),
+    (MANAGER_INTERFACE, "Keeper"): ([], ("keeper",)),
     (MANAGER_INTERFACE, "SeqAt"): ([-5], ("seq_at", -5)),
     (MANAGER_INTERFACE, "GetRun"): (["abab"], ("get_run", "abab")),
     (AGENT_INTERFACE, "Describe"): ([], ("get_agent", "disk-report")),

@@ -22,6 +22,8 @@ from rota.exporter import Exporter, Page, Request, parse
 from rota.lifetime import Lifetime
 from rota.metrics import Reading
 from tests.bus.house import House, Meeting, meeting
+from tests.bus.keeper_kit import Caller, kept, rules, watching
+from tests.prometheus import promtool
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 AGENT = {
@@ -121,6 +123,29 @@ def test_malformed_requests_get_an_answer(bus: str, tmp_path: Path, request_: by
     async def work(served: Served) -> None:
         assert (await served.ask(request_))[0] == f"HTTP/1.1 {status}"
         assert await served.up() == b"rota_up 1.0"
+
+    run(bus, tmp_path, work)
+
+
+def test_a_keeper_is_asked_where_there_is_one(bus: str, tmp_path: Path) -> None:
+    async def work(served: Served) -> None:
+        _, body = await served.ask()
+        assert not [line for line in body.splitlines() if line.startswith(b"rota_keeper_")]
+        folder = tmp_path / "keeper"
+        folder.mkdir()
+        with kept(folder, bus, rules(), watching()):
+            caller = await Caller.on(bus)
+            await caller.there()
+            caller.bus.disconnect()
+            _, body = await served.ask()
+        for line in (
+            b'rota_keeper_findings{severity="critical"} 0.0',
+            b"rota_keeper_actions_left 20.0",
+            b"rota_up 1.0",
+        ):
+            assert line + b"\n" in body
+        done = promtool("check", "metrics", text=body.decode())
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
     run(bus, tmp_path, work)
 

@@ -364,11 +364,14 @@ class Keeper:
     def __init__(self, bus: MessageBus) -> None:
         self._bus = bus
         self.events: list[Table] = []
+        self.unheard = 0
         bus.add_message_handler(self._on_message)
 
     def _on_message(self, message: Message) -> Message | None:
-        if message.interface != KEEPER_INTERFACE or message.member != "Events":
+        if message.interface != KEEPER_INTERFACE or message.member not in ("Events", "Unheard"):
             return None
+        if message.member == "Unheard":
+            return Message.new_method_return(message, "t", [self.unheard])
         found = [vardict(one) for one in self.events if one["seq"] > message.body[0]]
         return Message.new_method_return(message, "sttaa{sv}", ["k", 1, len(self.events), found])
 

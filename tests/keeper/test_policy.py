@@ -65,7 +65,9 @@ def test_a_remedy_that_heals_is_told_of_once() -> None:
     house.wait(29)
     assert house.data("remedy-judged") == []
     house.wait(HOUR)
-    assert house.data("remedy-judged") == [{"id": 1, "verdict": "healed", "recovered": 2 * USEC}]
+    assert house.data("remedy-judged") == [
+        {"id": 1, "remedy": "restart-unit", "verdict": "healed", "recovered": 2 * USEC}
+    ]
     assert house.data("recovered") == [
         {"since": NOON, "took": 2 * USEC, "told": False, "tried": ["restart-unit: healed"]}
     ]

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from rota.errors import RotaError
 
@@ -62,6 +62,14 @@ class Observation:
     at: int
     findings: dict[Target, tuple[Finding, ...]]
     first: bool = False
+
+
+class Taker(Protocol):
+    """Whoever takes what checks found, as asyncio.Queue does."""
+
+    def put_nowait(self, item: Observation, /) -> None:
+        """Take it; nobody waits."""
+        ...
 
 
 @dataclass(slots=True)
@@ -139,7 +147,7 @@ def wall_clock() -> int:
 
 async def poll_all(
     polls: Iterable[Poll[Facts]],
-    queue: asyncio.Queue[Observation],
+    queue: Taker,
     *,
     now: Callable[[], int] = wall_clock,
     chance: random.Random | None = None,
@@ -156,9 +164,7 @@ async def poll_all(
             group.create_task(_poll(poll, queue, now, dice), name=f"check {poll.name}")
 
 
-async def _poll(
-    poll: Poll[Facts], queue: asyncio.Queue[Observation], now: Callable[[], int], dice: random.Random
-) -> None:
+async def _poll(poll: Poll[Facts], queue: Taker, now: Callable[[], int], dice: random.Random) -> None:
     watcher = Watcher(poll)
     loop = asyncio.get_running_loop()
     interval = poll.interval / SECOND

@@ -1,0 +1,329 @@
+"""rota-home-keeper: the wiring. All that happens goes through one queue, and is decided one step at a time.
+
+Checks and event sources put what they find into the inbox; so do people, over D-Bus, and actions that end.
+The step loop takes one thing after the other, has the core decide and file it, and then carries out what
+comes of it: actions are tasks of their own, bounded in time; what people are to know is an event that
+rotad-notify reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dbus_next.aio.message_bus import MessageBus
+from dbus_next.constants import NameFlag, RequestNameReply
+from systemd import daemon as sd
+
+from rota import __version__
+from rota.database import DamagedError
+from rota.errors import Exit, RotaError
+from rota.journal import boot_id
+from rota.names import KEEPER_BUS_NAME
+from rota.quantity import USEC
+from rota.systemd import connect
+
+from . import parts, settings, view
+from .core import Core
+from .desk import Desk
+from .intake import Inbox, Item, keep_following, observed
+from .messages import Acknowledge, Act, Effect, Ended, Happening, Reply, Tell, Tick
+from .probes.polling import Observation, poll_all
+from .probes.polls import polls
+from .reception import Reception
+from .state import Reading, set_clock
+from .words import Action, Escalation
+
+log = logging.getLogger("rota-home-keeper")
+
+_LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+_HOUR = 3600.0
+_KEPT = 90 * 86_400 * USEC
+"""Events, findings and actions that are over are remembered so long."""
+_GIVEN_UP = 7 * 86_400 * USEC
+_UNHEARD = 500
+"""So long an escalation waits to be taken over, and so many do: where there is nobody to tell."""
+
+
+class _JournalFormatter(logging.Formatter):
+    """Prefixes each line with the level journald understands (sd-daemon(3))."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = _LEVELS.get(record.levelno, 6)
+        return "\n".join(f"<{level}>{line}" for line in super().format(record).splitlines())
+
+
+def reading(boot: str) -> Reading:
+    """Return the clocks as they are now, in a boot of this id."""
+    boottime = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+    return Reading(time.time_ns() // 1000, boottime, boot)
+
+
+class Keeper:
+    """Checks and sources on one side, remedies and people on the other, the core between."""
+
+    def __init__(self, state: Path, config: settings.Config, *, user: bool) -> None:
+        """Begin with nothing.
+
+        Args:
+            state: directory of the ledger.
+            config: what is declared.
+            user: ask the user's own bus and manager.
+        """
+        self._state = state
+        self._config = config
+        self._user = user
+        self._boot = boot_id()
+        self._stop = asyncio.Event()
+        self._inbox = Inbox()
+        self._acting: dict[int, asyncio.Task[None]] = {}
+        self._remedies = parts.remedies(config, user=user)
+        self._period = int(os.environ.get("WATCHDOG_USEC", "120000000")) / 3_000_000
+        self._pinged = 0.0
+        self._said = ""
+        self._store, self._seq = "", 0
+        self._watching: list[asyncio.Task[Any]] = []
+
+    async def run(self) -> None:
+        """Keep the house until told to stop.
+
+        Raises:
+            RotaError: no bus, or another keeper has the name.
+        """
+        bus = await connect(user=self._user)
+        reply = await bus.request_name(KEEPER_BUS_NAME, NameFlag.DO_NOT_QUEUE)
+        if reply is not RequestNameReply.PRIMARY_OWNER:
+            raise RotaError(f"another keeper has the name {KEEPER_BUS_NAME}")
+        checks, sources = polls(self._config.watches), parts.sources(self._config, user=self._user)
+        names = frozenset((*(one.name for one in checks), *(one.name for one in sources)))
+        self._core = Core(self._state / "keeper.db", self._config.rules, names, reading(self._boot))
+        self._mark()
+        self._reception = Reception(self._core, self._inbox, bus, user=self._user)
+        self._desk = Desk(bus, self._reception)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        log.info("keeping the house with %d checks", len(names))
+        put = self._inbox.put_nowait
+        self._watching = [loop.create_task(keep_following(source, put)) for source in sources]
+        self._watching += [loop.create_task(poll_all(checks, self._inbox))] if checks else []
+        tasks = [*self._watching, *map(loop.create_task, (self._steps(), self._forget()))]
+        tasks += [loop.create_task(self._stop.wait()), loop.create_task(_lost(bus))]
+        sd.notify("READY=1")
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        sd.notify("STOPPING=1")
+        # What is under way has its row: what became of it, the next keeper has to find out.
+        for task in (*tasks, *self._acting.values()):
+            task.cancel()
+        await asyncio.gather(*tasks, *self._acting.values(), return_exceptions=True)
+        self._core.close()
+        bus.disconnect()
+        for task in done:
+            task.result()
+
+    def stop(self) -> None:
+        """End."""
+        self._stop.set()
+
+    # The step loop.
+
+    async def _steps(self) -> None:
+        self._carry_out(self._core.effects, None)
+        while True:
+            self._alive()
+            item = await self._inbox.get(self._patience())
+            if item is None:
+                if self._due():
+                    self._step(Tick(), None)
+                continue
+            for happening in self._happenings(item):
+                self._step(happening, item.reply)
+                self._alive()
+                await asyncio.sleep(0)
+
+    def _happenings(self, item: Item) -> list[Happening]:
+        if isinstance(item.what, Observation):
+            return list(observed(item.what, self._core.state))
+        return [item.what]
+
+    def _patience(self) -> float:
+        """Return for how many seconds nothing is to be done if nothing comes in."""
+        wake = self._core.wake
+        if wake is None:
+            return self._period
+        return min(max((wake - reading(self._boot).real) / USEC, 0), self._period)
+
+    def _due(self) -> bool:
+        """Tell whether it is time for a tick: something waits for this moment, or the clock was set."""
+        now, wake = reading(self._boot), self._core.wake
+        return (wake is not None and wake <= now.real) or bool(set_clock(self._core.state, now)[1])
+
+    def _step(self, happening: Happening, reply: asyncio.Future[Reply] | None) -> None:
+        effects = self._core.handle(happening, reading(self._boot))
+        self._carry_out(effects, reply)
+
+    def _carry_out(self, effects: list[Effect], reply: asyncio.Future[Reply] | None) -> None:
+        self._tell_of_events()
+        for effect in effects:
+            if isinstance(effect, Act):
+                task = asyncio.get_running_loop().create_task(self._act(effect.action))
+                self._acting[effect.action.id] = task
+            elif isinstance(effect, Tell):
+                self._tell(effect.escalation)
+            elif reply is not None and not reply.done():
+                reply.set_result(effect)
+        if reply is not None and not reply.done():
+            reply.set_result(Reply(True, ""))
+
+    # What comes of it.
+
+    async def _act(self, action: Action) -> None:
+        """Carry out an action, and have its end decided upon."""
+        what = f"{action.remedy} of {action.target}"
+        log.warning("%s (action %d): %s", what, action.id, action.why)
+        patience = parts.LONGER.get(action.remedy.word, parts.PATIENCE)
+        try:
+            carry = self._remedies.get(action.remedy.word)
+            if carry is None:
+                raise RotaError(f"there is nothing that could {action.remedy}")
+            async with asyncio.timeout(patience):
+                report = dict(await carry(action))
+            ended = Ended(action.id, "ok", "", json.loads(json.dumps(report, default=str)))
+        except TimeoutError:
+            ended = Ended(action.id, "failed", f"it was not over after {patience:g} s")
+        except RotaError as error:
+            hint = f". {error.hint}" if error.hint else ""
+            ended = Ended(action.id, "failed", f"{error.message}{hint}", getattr(error, "report", {}))
+        except Exception as error:  # a remedy's mistake must not end the keeper
+            log.exception("%s failed", what)
+            ended = Ended(action.id, "failed", f"{type(error).__name__}: {error}")
+        log.info("%s (action %d): %s%s", what, action.id, ended.outcome, ended.error and f", {ended.error}")
+        del self._acting[action.id]
+        self._inbox.tell(ended)
+
+    def _tell(self, escalation: Escalation) -> None:
+        """Hand an escalation over: it is an event already, of which rotad-notify hears now if it has not."""
+        unheard = self._core.state.escalations
+        last = time.time_ns() // 1000 - _GIVEN_UP
+        if escalation.at < last or (len(unheard) > _UNHEARD and escalation.id == unheard[0].id):
+            log.error("nobody has taken over that %s needs a person: %s", escalation.target, escalation.why)
+            self._inbox.tell(Acknowledge(escalation.id))
+            return
+        first = escalation.id not in self._told
+        if first:
+            self._told.add(escalation.id)
+            found = "; ".join(escalation.findings) or "see rota keeper"
+            log.warning("%s needs a person: %s (%s)", escalation.target, found, escalation.why)
+            return
+        with contextlib.suppress(RotaError):
+            self._desk.recorded(self._reception.event_of(escalation.id))
+
+    def _mark(self) -> None:
+        """Tell of what is recorded from now on."""
+        self._told: set[int] = set()
+        if (ledger := self._core.ledger) is not None:
+            with contextlib.suppress(DamagedError, RotaError):
+                self._store, self._seq = ledger.id(), ledger.bounds()[1]
+
+    def _tell_of_events(self) -> None:
+        """Tell those who follow what was filed since."""
+        ledger = self._core.ledger
+        if ledger is None:
+            return
+        try:
+            if ledger.id() != self._store:
+                self._store, self._seq = ledger.id(), 0
+            while found := ledger.events(self._seq):
+                self._seq = found[-1].seq
+                self._desk.recorded(found)
+        except (DamagedError, RotaError) as error:
+            log.warning("the ledger cannot be read: %s", error)  # the core finds out when it writes
+
+    # systemd.
+
+    def _alive(self) -> None:
+        """Tell systemd that the loop turns, and that whoever looks out still does."""
+        now = time.monotonic()
+        self._reception.turned = time.time_ns() // 1000
+        said = view.summary(self._core.state)
+        if said != self._said:
+            self._said = said
+            sd.notify(f"STATUS={said}")
+        if now >= self._pinged + self._period / 2 and not any(task.done() for task in self._watching):
+            self._pinged = now
+            sd.notify("WATCHDOG=1")
+
+    async def _forget(self) -> None:
+        """Forget what is old, a little at a time, once an hour."""
+        while True:
+            await asyncio.sleep(_HOUR)
+            before = time.time_ns() // 1000 - _KEPT
+            try:
+                while self._core.ledger is not None and self._core.ledger.prune(before):
+                    await asyncio.sleep(0.02)
+            except (DamagedError, RotaError) as error:
+                log.warning("what is old was not forgotten: %s", error)
+
+
+async def _lost(bus: MessageBus) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        await bus.wait_for_disconnect()
+    raise RotaError("the connection to the bus was lost", exit_code=Exit.UNREACHABLE)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of rota-home-keeper's command line."""
+    keeper = argparse.ArgumentParser(
+        prog="rota-home-keeper",
+        description="Notices what fails in the house, heals it by policy, tells someone; started by systemd.",
+    )
+    keeper.add_argument("--user", action="store_true", help="keep what is the user's own, on their bus")
+    keeper.add_argument(
+        "--version", action="version", version=f"rota-home-keeper {__version__}", help="print its version"
+    )
+    return keeper
+
+
+def _directory(variable: str, default: Path) -> Path:
+    return Path(os.environ.get(variable, str(default)).split(":")[0])
+
+
+async def _main(*, user: bool) -> None:
+    home = Path.home() / ".local/state/rota-home-keeper"
+    state = _directory("STATE_DIRECTORY", home if user else Path("/var/lib/rota-home-keeper"))
+    state.mkdir(parents=True, exist_ok=True)
+    config = settings.read(_directory("CREDENTIALS_DIRECTORY", Path("/nonexistent")) / "config")
+    await Keeper(state, config, user=user).run()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run rota-home-keeper; return its exit code."""
+    arguments = parser().parse_args(argv)
+    handler = logging.StreamHandler(sys.stderr)
+    if os.environ.get("JOURNAL_STREAM"):
+        handler.setFormatter(_JournalFormatter("%(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        asyncio.run(_main(user=arguments.user))
+    except RotaError as error:
+        log.error("%s%s", error.message, f". {error.hint}" if error.hint else "")
+        return int(error.exit_code)
+    except OSError as error:
+        log.error("%s: %s", error.filename or "rota-home-keeper", error.strerror)
+        return int(Exit.FAILED)
+    return int(Exit.OK)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

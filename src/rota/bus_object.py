@@ -1,0 +1,177 @@
+"""One object on D-Bus, served from a table of its methods; and what all of rota's objects have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dbus_next.aio.message_bus import MessageBus
+from dbus_next.constants import MessageFlag, MessageType
+from dbus_next.message import Message
+
+from rota.errors import Exit, RotaError
+from rota.journal import machine_id
+from rota.names import ERRORS
+
+PEER = "org.freedesktop.DBus.Peer"
+PROPERTIES = "org.freedesktop.DBus.Properties"
+_UNKNOWN = "org.freedesktop.DBus.Error.UnknownMethod"
+
+Arguments = tuple[tuple[str, str], ...]
+"""Names and types."""
+
+STANDARD_XML = (
+    '<interface name="org.freedesktop.DBus.Introspectable"><method name="Introspect">'
+    '<arg name="xml" type="s" direction="out"/></method></interface>'
+    '<interface name="org.freedesktop.DBus.Peer"><method name="Ping"/><method name="GetMachineId">'
+    '<arg name="id" type="s" direction="out"/></method></interface>'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks.
+
+    Attributes:
+        sender: unique bus name.
+        interactive: whether a person may be asked for a password (see sd-bus's
+            ALLOW_INTERACTIVE_AUTHORIZATION).
+    """
+
+    sender: str
+    interactive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method: types of arguments and reply with their names, what it does, and by what."""
+
+    arguments: Arguments
+    returns: Arguments
+    about: str
+    serve: Callable[[Any, Caller, list[Any]], Awaitable[list[Any]]]
+
+    @property
+    def signature(self) -> str:
+        """Signature of the arguments."""
+        return "".join(kind for _, kind in self.arguments)
+
+    @property
+    def result(self) -> str:
+        """Signature of the reply."""
+        return "".join(kind for _, kind in self.returns)
+
+
+def caller_of(message: Message) -> Caller:
+    """Return who sent a message."""
+    return Caller(message.sender, bool(message.flags & MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION))
+
+
+def interface_xml(
+    name: str, methods: Mapping[str, Any], signals: Mapping[str, Arguments], properties: Mapping[str, str]
+) -> str:
+    """Return an interface as Introspect tells it."""
+
+    def argument(item: tuple[str, str], way: str) -> str:
+        return f'<arg name="{item[0]}" type="{item[1]}"{way}/>'
+
+    parts = [f'<interface name="{name}">']
+    for member, method in methods.items():
+        parts.append(f'<method name="{member}">')
+        parts += [argument(item, ' direction="in"') for item in method.arguments]
+        parts += [argument(item, ' direction="out"') for item in method.returns]
+        parts.append("</method>")
+    for member, arguments in signals.items():
+        parts += [f'<signal name="{member}">', *(argument(item, "") for item in arguments), "</signal>"]
+    for prop, kind in properties.items():
+        parts.append(f'<property name="{prop}" type="{kind}" access="read"/>')
+    return "".join((*parts, "</interface>"))
+
+
+def peer(message: Message) -> Message:
+    """Answer for org.freedesktop.DBus.Peer: of dbus-next's own answers, the one on a failure fails."""
+    if message.member == "Ping":
+        return Message.new_method_return(message)
+    if message.member != "GetMachineId":
+        return Message.new_error(message, _UNKNOWN, f"{PEER} has no method {message.member}")
+    try:
+        return Message.new_method_return(message, "s", [machine_id()])
+    except OSError as error:
+        raise RotaError(f"this machine has no id: {error}", exit_code=Exit.FAILED) from None
+
+
+class BusObject:
+    """An object with one interface beside the standard ones; no reply ever carries a traceback."""
+
+    def __init__(
+        self,
+        bus: MessageBus,
+        where: tuple[str, str],
+        methods: Mapping[str, Method],
+        signals: Mapping[str, Arguments],
+        service: Any,
+        *,
+        program: str,
+    ) -> None:
+        """Answer from now on.
+
+        Args:
+            bus: an open connection.
+            where: object path and interface.
+            methods: by name.
+            signals: by name.
+            service: what the methods are given.
+            program: who answers, as its journal is called.
+        """
+        self._bus = bus
+        self._path, self._interface = where
+        self._methods = methods
+        self._signals = signals
+        self._service = service
+        self._program = program
+        self._tasks: set[asyncio.Task[None]] = set()
+        bus.add_message_handler(self._on_message)
+
+    def emit(self, member: str, *body: Any) -> None:
+        """Send a signal."""
+        signature = "".join(kind for _, kind in self._signals[member])
+        message = Message.new_signal(self._path, self._interface, member, signature, list(body))
+        self._bus.send(message)
+
+    def _on_message(self, message: Message) -> bool | None:
+        if message.message_type is not MessageType.METHOD_CALL or message.path != self._path:
+            return None
+        task = asyncio.get_running_loop().create_task(self._reply(message))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return True
+
+    async def _reply(self, message: Message) -> None:
+        try:
+            reply = await self._serve(message)
+        except RotaError as error:
+            text = f"{error.message}\n{error.hint}".strip()
+            reply = Message.new_error(message, ERRORS[error.exit_code], text)
+        except Exception:  # the caller gets an answer, the journal the trace
+            logging.getLogger(self._program).exception("%s failed", message.member)
+            text = f"{self._program} failed; see journalctl -u {self._program}"
+            reply = Message.new_error(message, ERRORS[Exit.FAILED], text)
+        if not message.flags & MessageFlag.NO_REPLY_EXPECTED:
+            await self._bus.send(reply)
+
+    async def _serve(self, message: Message) -> Message:
+        if message.member == "Introspect":
+            xml = STANDARD_XML + interface_xml(self._interface, self._methods, self._signals, {})
+            return Message.new_method_return(message, "s", [f"<node>{xml}</node>"])
+        if message.interface == PEER:
+            return peer(message)
+        method = self._methods.get(message.member) if message.interface in (self._interface, None) else None
+        if method is None or message.signature != method.signature:
+            wrong = "UnknownMethod" if method is None else "InvalidArgs"
+            text = f"{self._interface} has no method {message.member}({message.signature})"
+            return Message.new_error(message, f"org.freedesktop.DBus.Error.{wrong}", text)
+        body = await method.serve(self._service, caller_of(message), message.body)
+        return Message.new_method_return(message, method.result, body)
