@@ -7,7 +7,7 @@ import tables
 import words
 from render import Block, Code, Section, Table, Text, man, markdown
 
-from rota import __version__, cli, daemon, interface, model, said, sandbox
+from rota import __version__, cli, daemon, interface, model, said, sandbox, settings
 from rota.journal import ROTA_MESSAGE
 from rota.names import (
     AGENT_INTERFACE,
@@ -32,7 +32,10 @@ def _strict() -> Code:
 
 def _declarations() -> list[Block]:
     later = tables.later(
-        ("", model.Agent), ("schedule.", model.Schedule), ("catch_up.", model.CatchUp), ("", model.Settings)
+        ("", model.Agent),
+        ("schedule.", model.Schedule),
+        ("catch_up.", model.CatchUp),
+        ("", settings.Settings),
     )
     return [
         Text(
@@ -78,7 +81,7 @@ def _declarations() -> list[Block]:
         ),
         Section("Keys refused in sandbox.unit", [tables.refused()]),
         Section("[resources]", [tables.keys(model.Resources)]),
-        Section("rota.toml", [tables.keys(model.Settings)]),
+        Section("rota.toml", [tables.keys(settings.Settings)]),
         Section("[runners.NAME]", [tables.keys(model.Runner)]),
         Section(
             "[retention]",

@@ -18,7 +18,7 @@ from pydantic import BaseModel, StrictBool, StrictInt
 from pydantic.fields import FieldInfo
 from render import Table, Text
 
-from rota import cli, events, model, names, rules, units
+from rota import cli, events, model, names, record, rules, units
 from rota.errors import Exit
 from rota.interface import FILTERS, INTERFACES, PROPERTIES, SIGNALS
 from rota.names import AGENT_INTERFACE, MANAGER_INTERFACE
@@ -26,34 +26,34 @@ from rota.names import AGENT_INTERFACE, MANAGER_INTERFACE
 Record = type[BaseModel]
 
 _TYPES: Sequence[tuple[Any, str, str]] = (
-    (model.UnitValue, "boolean, whole number, string or list of strings", ""),
-    (model.Line, "string of one line", "strings"),
-    (model.Argument, "string", "strings"),
-    (model.AbsolutePath, "absolute path", "absolute paths"),
-    (model.EnvironmentFile, "absolute path", "absolute paths"),
-    (model.SearchDirectory, "absolute path", "absolute paths"),
-    (model.Duration, "time span", "time spans"),
-    (model.CronText, "cron expression", ""),
-    (model.Size, "size, or percentage of the machine's memory", ""),
-    (model.Percent, "percentage", ""),
+    (record.UnitValue, "boolean, whole number, string or list of strings", ""),
+    (record.Line, "string of one line", "strings"),
+    (record.Argument, "string", "strings"),
+    (record.AbsolutePath, "absolute path", "absolute paths"),
+    (record.EnvironmentFile, "absolute path", "absolute paths"),
+    (record.SearchDirectory, "absolute path", "absolute paths"),
+    (record.Duration, "time span", "time spans"),
+    (record.CronText, "cron expression", ""),
+    (record.Size, "size, or percentage of the machine's memory", ""),
+    (record.Percent, "percentage", ""),
     (
-        model.Network,
+        record.Network,
         "address",
         "addresses and prefixes, or `any`, `localhost`, `link-local`, `multicast`",
     ),
-    (model.TimeZone, "time zone", ""),
-    (model.Moment, "date and time", ""),
-    (model.ListenAddress, "address", "addresses"),
-    (model.CredentialFile, "absolute path of a file", ""),
-    (model.QuietHours, "span of the day", "spans of the day"),
-    (model.Pattern, "name with * and ?", "names with * and ?"),
+    (record.TimeZone, "time zone", ""),
+    (record.Moment, "date and time", ""),
+    (record.ListenAddress, "address", "addresses"),
+    (record.CredentialFile, "absolute path of a file", ""),
+    (record.QuietHours, "span of the day", "spans of the day"),
+    (record.Pattern, "name with * and ?", "names with * and ?"),
     (model.Kind, "", "words"),
-    (model.Tag, "word of lower-case letters, digits and -", "words of lower-case letters, digits and -"),
-    (model.UserName, "user or group name", "group names"),
-    (model.VariableName, "variable", "variables"),
-    (model.CredentialName, "name", "names"),
-    (model.UnitKey, "key", "keys"),
-    (model.AgentName, "name", "names"),
+    (record.Tag, "word of lower-case letters, digits and -", "words of lower-case letters, digits and -"),
+    (record.UserName, "user or group name", "group names"),
+    (record.VariableName, "variable", "variables"),
+    (record.CredentialName, "name", "names"),
+    (record.UnitKey, "key", "keys"),
+    (record.AgentName, "name", "names"),
     (StrictBool, "boolean", ""),
     (StrictInt, "whole number", ""),
 )
@@ -95,7 +95,7 @@ _GENERIC: Mapping[Any, Callable[[Sequence[Any]], str]] = {
 
 def _wraps(metadata: Sequence[Any]) -> bool:
     """Tell whether a list of one may be written without its brackets."""
-    return any(getattr(item, "func", None) is model._one_or_many for item in metadata)
+    return any(getattr(item, "func", None) is record.one_or_many for item in metadata)
 
 
 def sentence(text: str) -> str:

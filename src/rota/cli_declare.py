@@ -103,12 +103,12 @@ def schema(arguments: argparse.Namespace) -> int:
 
 def json_schema(what: str) -> dict[str, Any]:
     """Return the JSON Schema of an agent's declaration, of the settings, or of both in one file."""
-    from rota import model  # noqa: PLC0415  (only for this verb)
+    from rota import model, record, settings  # noqa: PLC0415  (only for this verb)
 
-    records: dict[str, type[model.Record]] = {
+    records: dict[str, type[record.Record]] = {
         "agent": model.Agent,
-        "settings": model.Settings,
-        "config": model.Config,
+        "settings": settings.Settings,
+        "config": settings.Config,
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **records[what].model_json_schema()}
 

@@ -23,7 +23,7 @@ from pydantic import (
 
 from rota import keeper_rules, quantity
 from rota.keeper_rules import Override, Policy, Rules, is_pattern, matches
-from rota.model import Duration, Record, TimeZone, _key
+from rota.record import Duration, Record, TimeZone, key
 
 KINDS = ("agent", "check", "container", "database", "disk", "endpoint", "host", "query", "rotad", "unit")
 """Of targets; the keeper knows what can be wrong with each."""
@@ -94,7 +94,7 @@ Growth = Annotated[StrictFloat | StrictInt, BeforeValidator(_not_bool), Field(ge
 class KeeperPolicy(Record):
     """What holds for targets where nothing else is said of them."""
 
-    strikes: tuple[Step, ...] = _key(
+    strikes: tuple[Step, ...] = key(
         ("note", "act", "escalate"),
         "What each strike leads to: note, act or escalate (tell a person). After the last, hands off until "
         "`rota keeper resume TARGET`.",
@@ -102,21 +102,21 @@ class KeeperPolicy(Record):
         min_length=1,
         max_length=20,
     )
-    attempts: StrictInt = _key(3, "Most actions on a target within window.", 2, ge=1, le=1000)
-    window: Settle = _key("1h", "See attempts.", "30min")
-    cooldown: Span = _key("30s", "Rest after an action; times growth for each further one.", "1min")
-    growth: Growth = _key(2.0, "By what cooldown grows, from 1 (not at all) to 10.", 1.5)
-    max_cooldown: Span = _key("15min", "cooldown never grows beyond this.", "1h")
-    settle: Settle = _key(
+    attempts: StrictInt = key(3, "Most actions on a target within window.", 2, ge=1, le=1000)
+    window: Settle = key("1h", "See attempts.", "30min")
+    cooldown: Span = key("30s", "Rest after an action; times growth for each further one.", "1min")
+    growth: Growth = key(2.0, "By what cooldown grows, from 1 (not at all) to 10.", 1.5)
+    max_cooldown: Span = key("15min", "cooldown never grows beyond this.", "1h")
+    settle: Settle = key(
         "30s",
         "How long a step is given to take effect: a finding so long after a remedy is the remedy's failure.",
         "2min",
     )
-    healthy_after: Settle = _key(
+    healthy_after: Settle = key(
         "10min", "So long without a finding: strikes, cooldown and growth begin anew.", "1h"
     )
-    answer_within: Settle = _key("1h", "In mode ask: so long a question is open.", "12h")
-    remedy: RemedyText = _key(
+    answer_within: Settle = key("1h", "In mode ask: so long a question is open.", "12h")
+    remedy: RemedyText = key(
         "restart",
         "restart (start, for what does not run; clean, for disks), start, reset-failed, clean, none, "
         "agent:NAME or command:NAME.",
@@ -127,50 +127,50 @@ class KeeperPolicy(Record):
 class KeeperTarget(Record):
     """What holds for the targets of a name or pattern: keys not written are of less specific ones."""
 
-    mode: Mode | None = _key(None, "observe, ask or act, instead of [keeper]'s.", "ask")
-    after: tuple[Pattern, ...] | None = _key(
+    mode: Mode | None = key(None, "observe, ask or act, instead of [keeper]'s.", "ask")
+    after: tuple[Pattern, ...] | None = key(
         None,
         "Targets that it needs: while one has a finding, that one is healed first, and only it.",
         ["unit:postgresql.service"],
     )
-    strikes: tuple[Step, ...] | None = _key(
+    strikes: tuple[Step, ...] | None = key(
         None, "As in [keeper.policy].", ["act", "escalate"], min_length=1, max_length=20
     )
-    attempts: StrictInt | None = _key(None, "As in [keeper.policy].", 1, ge=1, le=1000)
-    window: Settle | None = _key(None, "As in [keeper.policy].", "30min")
-    cooldown: Span | None = _key(None, "As in [keeper.policy].", "1min")
-    growth: Growth | None = _key(None, "As in [keeper.policy].", 1.5)
-    max_cooldown: Span | None = _key(None, "As in [keeper.policy].", "1h")
-    settle: Settle | None = _key(None, "As in [keeper.policy].", "2min")
-    healthy_after: Settle | None = _key(None, "As in [keeper.policy].", "1h")
-    answer_within: Settle | None = _key(None, "As in [keeper.policy].", "12h")
-    remedy: RemedyText | None = _key(None, "As in [keeper.policy].", "reset-failed")
+    attempts: StrictInt | None = key(None, "As in [keeper.policy].", 1, ge=1, le=1000)
+    window: Settle | None = key(None, "As in [keeper.policy].", "30min")
+    cooldown: Span | None = key(None, "As in [keeper.policy].", "1min")
+    growth: Growth | None = key(None, "As in [keeper.policy].", 1.5)
+    max_cooldown: Span | None = key(None, "As in [keeper.policy].", "1h")
+    settle: Settle | None = key(None, "As in [keeper.policy].", "2min")
+    healthy_after: Settle | None = key(None, "As in [keeper.policy].", "1h")
+    answer_within: Settle | None = key(None, "As in [keeper.policy].", "12h")
+    remedy: RemedyText | None = key(None, "As in [keeper.policy].", "reset-failed")
 
 
 class Keeper(Record):
     """The Home Keeper: what it may do about what it finds."""
 
-    enable: StrictBool = _key(False, "true: the Home Keeper runs.", True)
-    mode: Mode = _key(
+    enable: StrictBool = key(False, "true: the Home Keeper runs.", True)
+    mode: Mode = key(
         "act", "For targets that are named: observe (nothing is done), ask (a person is asked) or act.", "ask"
     )
-    unnamed: Mode = _key("observe", "The same for all other targets.", "ask")
-    actions_per_hour: StrictInt = _key(20, "Most actions of the whole house.", 6, ge=1, le=1000)
-    never: tuple[Pattern, ...] = _key(
+    unnamed: Mode = key("observe", "The same for all other targets.", "ask")
+    actions_per_hour: StrictInt = key(20, "Most actions of the whole house.", 6, ge=1, le=1000)
+    never: tuple[Pattern, ...] = key(
         (),
         "Targets never to be touched, beside init, D-Bus, sshd, rotad, journald, logind and the keeper.",
         ["unit:postgresql.service"],
     )
-    quiet: tuple[QuietText, ...] = _key(
+    quiet: tuple[QuietText, ...] = key(
         (),
         "Times of day when nothing is done, and nobody told, unless it is critical; local time.",
         ["22:30-07:00"],
     )
-    timezone: TimeZone | None = _key(
+    timezone: TimeZone | None = key(
         None, "IANA time zone of quiet; the machine's own by default.", "Europe/Rome"
     )
-    policy: KeeperPolicy = _key(KeeperPolicy(), "What holds where nothing else is said.", {"settle": "1min"})
-    targets: Mapping[Pattern, KeeperTarget] = _key(
+    policy: KeeperPolicy = key(KeeperPolicy(), "What holds where nothing else is said.", {"settle": "1min"})
+    targets: Mapping[Pattern, KeeperTarget] = key(
         {},
         "Targets, KIND:NAME, or patterns with * and ?: the most specific that sets a key wins.",
         {"container:web-*": {"mode": "ask"}},

@@ -15,8 +15,9 @@ from pydantic import BaseModel, ValidationError
 
 from rota import names, rules, schedule
 from rota.errors import Exit, Problem, RotaError, nearest
-from rota.model import Agent, Declaration, Settings
+from rota.model import Agent, Declaration
 from rota.naming import Naming
+from rota.settings import Settings
 
 _RESERVED = {"home-keeper": "is the Home Keeper's, which is not available in this version"}
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from rota.model import Agent, Settings
+from rota.model import Agent
+from rota.settings import Settings
 
 _ROOT = "services.rota"
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_'-]*")
