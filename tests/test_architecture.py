@@ -39,7 +39,7 @@ THIRD_PARTY = {
     for package, modules in rows("package")
 } | {"rota_agents": {"load"}}
 ONE_PLACE = {
-    "sqlite3": {"database", "outbox"},
+    "sqlite3": {"database"},
     "subprocess": {"analyze"},
     "ctypes": {"generate"},
     "tomllib": {"load"},

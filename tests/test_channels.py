@@ -17,6 +17,7 @@ from rota.channels import RULES, rules
 from rota.generate import Files, build, compare, is_ours, write_directory
 from rota.load import load
 from rota.model import Agent, Declaration, Notify, Route
+from rota.quiet import Quiet
 from rota.routes import OWN, Facts, Rate, Rules, from_json
 from rota.settings import Settings
 from rota.units import Context, UnitFile
@@ -94,7 +95,7 @@ def test_the_drop_in(tmp_path: Path) -> None:
     ]
     assert [route.name.startswith(OWN) for route in told.routes] == [True, True, False, False]
     assert told.routes[2].rate == Rate(3, 3_600_000_000)
-    assert (told.routes[2].group, told.routes[2].quiet) == (60_000_000, ("22:30-07:00",))
+    assert (told.routes[2].group, told.routes[2].quiet) == (60_000_000, (Quiet(1350, 420),))
 
 
 def test_what_starts_it(tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ WRONG = {
         'rota.toml: routes[0].channels: "pager": unknown channel; declare [channels.pager] in rota.toml'
     ),
     '[channels.ops]\nurl = "/x"\n[[routes]]\nchannels = ["ops"]\nquiet = ["22-7"]': (
-        'rota.toml: routes[0].quiet[0]: "22-7": not a span of the day; write for example "22:30-07:00"'
+        'rota.toml: routes[0].quiet[0]: "22-7": not a time of day; write for example "22:30-07:00"'
     ),
     '[channels.ops]\nurl = "/x"\n[[routes]]\nchannels = ["ops"]\nseverity = "fatal"': (
         'rota.toml: routes[0].severity: "fatal": must be one of info, warning, critical'

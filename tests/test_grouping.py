@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rota.grouping import FIRST_RETRY, LAST_RETRY, Decision, Item, decide, free_at, retry_at
+from rota.quiet import Quiet
 from rota.routes import HOUR, MINUTE, Channel, Rate, Route
 
 S = 1_000_000
 CHANNEL = Channel("ops", Rate(3, HOUR))
+NIGHT = Quiet(22 * 60 + 30, 7 * 60)
 ROUTE = Route("r", ("ops",), ("failure",), group=30 * S)
 DAY = 24 * HOUR
 
@@ -57,7 +59,7 @@ def test_a_routes_own_limit() -> None:
 
 
 def test_quiet_hours_but_not_for_what_is_critical() -> None:
-    route = replace(ROUTE, quiet=("22:30-07:00",))
+    route = replace(ROUTE, quiet=(NIGHT,))
     night = 23 * HOUR
     waiting = items(night)
     assert at(waiting, night + MINUTE, route=route) == Decision(until=31 * HOUR, why="quiet")
@@ -93,7 +95,7 @@ def test_all_is_told_once_within_every_limit(
     happened: list[tuple[int, int, bool]], group: int, of_route: Rate | None, of_channel: Rate, quiet: bool
 ) -> None:
     """A day by a clock that jumps from one decision to the next."""
-    route = replace(ROUTE, group=group, rate=of_route, quiet=("22:30-07:00",) if quiet else ())
+    route = replace(ROUTE, group=group, rate=of_route, quiet=(NIGHT,) if quiet else ())
     channel = replace(CHANNEL, rate=of_channel)
     coming = [Item(n, at, at + more, critical) for n, (at, more, critical) in enumerate(sorted(happened))]
     told: list[int] = []

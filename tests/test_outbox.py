@@ -15,12 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rota.database import FullError
 from rota.errors import RotaError
 from rota.events import Run
 from rota.hearing import Hearing
 from rota.interface import run_table
 from rota.notify import Outcome
-from rota.outbox import Cursor, FullError, Outbox, Told, open_outbox
+from rota.outbox import Cursor, Outbox, Told, open_outbox
 from rota.routes import OWN, Channel, Happening, Rate, Route, Rules
 from rota.sending import Worker
 from rota.sources import Page, Source
@@ -282,6 +283,7 @@ def test_a_damaged_outbox_is_kept_aside(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     path.write_bytes(b"no database at all, but long enough to be taken for one" * 100)
     box, damage = open_outbox(path)
+    assert damage is not None
     assert "outbox.db.damaged-" in damage
     assert box.cursor("rotad") is None
     box.close()
@@ -302,5 +304,6 @@ def test_a_full_disk_changes_nothing(box: Outbox) -> None:
 
 
 def test_it_is_on_the_disk_before_anything_is_sent(box: Outbox) -> None:
+    file(box, 1)
     assert box._rows("PRAGMA synchronous") == [(2,)]
     assert box._rows("PRAGMA journal_mode") == [("wal",)]

@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
+from rota.database import DamagedError, FullError
 from rota.errors import RotaError
 from rota.schema import VERSION
-from rota.store import DamagedError, FullError, Store, open_store
+from rota.store import Store, open_store
 from tests.store_kit import filled, forked, life, written
 
 NOISE = random.Random(1).randbytes(50_000)  # noqa: S311  (the same at every run)

@@ -39,7 +39,7 @@ def translated(path: Path) -> Iterator[None]:
         # Python's own errors have no such name: what it read is not UTF-8.
         name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
         if name in ("SQLITE_FULL", "SQLITE_IOERR_WRITE"):
-            raise FullError(f"{path}: {error}", "Recording goes on when there is room again.") from None
+            raise FullError(f"{path}: {error}", "It goes on when there is room again.") from None
         # SQLITE_ERROR: our SQL does not fit its tables.
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or name == "SQLITE_ERROR":
             raise DamagedError(str(error)) from None

@@ -81,7 +81,7 @@ def decide(
         now: the present.
         zone: local time, for quiet hours; the machine's by default.
     """
-    loud = quiet_until(route.quiet, now, zone) if route.quiet else now
+    loud = quiet_until(route.quiet, now, zone) or now
     chosen = [item for item in items if loud <= now or item.critical]
     if not chosen:
         return Decision(until=loud, why="quiet") if items else Decision()

@@ -14,11 +14,13 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime, tzinfo
 from typing import Any
 
+from rota import quiet
 from rota.frozen import from_plain, to_plain
 from rota.quantity import USEC
+from rota.quiet import Quiet
 
 MODES = ("observe", "ask", "act")
 STEPS = ("note", "act", "escalate")
@@ -52,8 +54,6 @@ NEVER = (
 """Units that are never touched, on any machine: a restart loses the machine, its record or the keeper."""
 
 _MINUTE = 60 * USEC
-_DAY = 1440
-_CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +117,6 @@ class Override:
     answer_within: int | None = None
     remedy: str | None = None
     after: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Quiet:
-    """A time of each day, in minutes since midnight, local time; across midnight if `until` is not later."""
-
-    since: int
-    until: int
-
-    def __str__(self) -> str:
-        return "-".join(f"{at // 60:02}:{at % 60:02}" for at in (self.since, self.until))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -247,21 +236,6 @@ def never(rules: Rules, target: str) -> str | None:
     return next((pattern for pattern in rules.never if matches(pattern, target)), None)
 
 
-def parse_quiet(text: str) -> Quiet:
-    """Return a time of each day such as "22:30-07:00".
-
-    Raises:
-        ValueError: what is wrong, and what to write.
-    """
-    ends = [_CLOCK.fullmatch(part.strip()) for part in text.split("-")]
-    if len(ends) != 2 or ends[0] is None or ends[1] is None:
-        raise ValueError('not a time of day from and until; write for example "22:30-07:00"')
-    since, until = (int(end[1]) * 60 + int(end[2]) for end in ends if end)
-    if since == until:
-        raise ValueError('begins when it ends; for always, write mode = "observe" instead')
-    return Quiet(since, until)
-
-
 @functools.cache
 def _zone(name: str) -> tzinfo:
     from zoneinfo import ZoneInfo  # noqa: PLC0415  (only where a time zone is named)
@@ -271,8 +245,11 @@ def _zone(name: str) -> tzinfo:
 
 def local(rules: Rules, at: int) -> datetime:
     """Return a moment as the clock on the wall shows it."""
-    moment = datetime.fromtimestamp(at // USEC, UTC)
-    return moment.astimezone(_zone(rules.timezone) if rules.timezone else None)
+    return quiet.local(at, _of(rules))
+
+
+def _of(rules: Rules) -> tzinfo | None:
+    return _zone(rules.timezone) if rules.timezone else None
 
 
 def spoken(rules: Rules, at: int) -> str:
@@ -280,43 +257,6 @@ def spoken(rules: Rules, at: int) -> str:
     return local(rules, at).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _minute(rules: Rules, at: int) -> int:
-    shown = local(rules, at)
-    return shown.hour * 60 + shown.minute
-
-
-def _in(quiet: Quiet, minute: int) -> bool:
-    if quiet.since < quiet.until:
-        return quiet.since <= minute < quiet.until
-    return minute >= quiet.since or minute < quiet.until
-
-
 def quiet_until(rules: Rules, at: int) -> int | None:
-    """Return the moment at which it is no longer quiet, None if it is not quiet at a moment.
-
-    What the clock on the wall shows decides: an hour that comes twice is quiet twice, one left out is not.
-    """
-    end = at
-    for _ in range(3 * len(rules.quiet)):
-        minute = _minute(rules, end)
-        quiet = next((item for item in rules.quiet if _in(item, minute)), None)
-        if quiet is None:
-            break
-        end = _end(rules, quiet, end)
-    return end if end > at else None
-
-
-def _end(rules: Rules, quiet: Quiet, at: int) -> int:
-    """Return the first moment after one in a quiet time that is not in it."""
-    whole = at - at % _MINUTE
-    end = whole + (quiet.until - _minute(rules, at)) % _DAY * _MINUTE
-    before, after = local(rules, at).utcoffset(), local(rules, end).utcoffset()
-    if before == after:
-        return end
-    # The clocks change meanwhile: look from there. Zones change on whole minutes.
-    low, high = whole // _MINUTE, end // _MINUTE
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if local(rules, middle * _MINUTE).utcoffset() == before else (low, middle)
-    change = high * _MINUTE
-    return _end(rules, quiet, change) if _in(quiet, _minute(rules, change)) else change
+    """Return the moment at which it is no longer quiet, None if it is not quiet at a moment."""
+    return quiet.quiet_until(rules.quiet, at, _of(rules))

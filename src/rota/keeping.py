@@ -23,7 +23,8 @@ from pydantic import (
 
 from rota import keeper_rules, quantity
 from rota.keeper_rules import Override, Policy, Rules, is_pattern, matches
-from rota.record import Duration, Record, TimeZone, key
+from rota.quiet import parse_quiet
+from rota.record import Duration, QuietHours, Record, TimeZone, key
 
 KINDS = ("agent", "check", "container", "database", "disk", "endpoint", "host", "query", "rotad", "unit")
 """Of targets; the keeper knows what can be wrong with each."""
@@ -60,11 +61,6 @@ def _remedy(text: str) -> str:
     return text
 
 
-def _quiet(text: str) -> str:
-    keeper_rules.parse_quiet(text)
-    return text
-
-
 def _span(least: int) -> Callable[[str], str]:
     def check(text: str) -> str:
         found = quantity.parse_duration(text)
@@ -85,7 +81,6 @@ def _not_bool(value: object) -> object:
 
 Pattern = Annotated[StrictStr, AfterValidator(_pattern)]
 RemedyText = Annotated[StrictStr, AfterValidator(_remedy)]
-QuietText = Annotated[StrictStr, AfterValidator(_quiet)]
 Span = Annotated[Duration, AfterValidator(_span(0))]
 Settle = Annotated[Duration, AfterValidator(_span(_SHORTEST_SETTLE))]
 Growth = Annotated[StrictFloat | StrictInt, BeforeValidator(_not_bool), Field(ge=1, le=10)]
@@ -161,7 +156,7 @@ class Keeper(Record):
         "Targets never to be touched, beside init, D-Bus, sshd, rotad, journald, logind and the keeper.",
         ["unit:postgresql.service"],
     )
-    quiet: tuple[QuietText, ...] = key(
+    quiet: tuple[QuietHours, ...] = key(
         (),
         "Times of day when nothing is done, and nobody told, unless it is critical; local time.",
         ["22:30-07:00"],
@@ -247,7 +242,7 @@ def resolve(keeper: Keeper) -> Rules:
         unnamed=keeper.unnamed,
         actions_per_hour=keeper.actions_per_hour,
         never=keeper.never,
-        quiet=tuple(keeper_rules.parse_quiet(item) for item in keeper.quiet),
+        quiet=tuple(parse_quiet(item) for item in keeper.quiet),
         timezone=keeper.timezone or "",
         policy=Policy(mode=keeper.unnamed, **_values(keeper.policy)),
         targets=tuple(sorted(targets, key=lambda item: keeper_rules.specificity(item.pattern))),

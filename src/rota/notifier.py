@@ -28,6 +28,7 @@ from dbus_next.constants import NameFlag, RequestNameReply
 from systemd import daemon as sd
 
 from rota import __version__
+from rota.database import DamagedError
 from rota.desk import Desk
 from rota.errors import Exit, RotaError
 from rota.events import Run
@@ -35,7 +36,7 @@ from rota.hearing import Hearing
 from rota.logs import tail
 from rota.names import NOTIFIER_BUS_NAME
 from rota.notify import PATIENCE, deliver
-from rota.outbox import DamagedError, Outbox, open_outbox
+from rota.outbox import Outbox, open_outbox
 from rota.quantity import USEC
 from rota.routes import Happening, Rules, from_json
 from rota.sending import Worker

@@ -8,17 +8,15 @@ after: killed between the two, it is sent once more.
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rota.errors import RotaError
+from rota.database import connect, open_or_anew, transaction, translated, upgrade
 from rota.grouping import Item
 from rota.routes import Happening
-from rota.store import set_aside
 from rota.telling import Standing
 from rota.wording import Text
 
@@ -94,29 +92,6 @@ class Message:
     cut_off: int
 
 
-class DamagedError(Exception):
-    """The file is not an outbox."""
-
-
-class FullError(RotaError):
-    """There is no room to write; nothing was changed."""
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
-        raise  # a mistake of ours
-    except sqlite3.Error as error:
-        name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
-        if name in ("SQLITE_FULL", "SQLITE_IOERR_WRITE"):
-            raise FullError(f"{path}: {error}", "It goes on when there is room again.") from None
-        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or name == "SQLITE_ERROR":
-            raise DamagedError(str(error)) from None
-        raise RotaError(f"{path}: {error}") from None
-
-
 def _happening(data: str) -> Happening:
     table: dict[str, Any] = json.loads(data)
     lists = {key: tuple(value) for key, value in table.items() if isinstance(value, list)}
@@ -127,43 +102,26 @@ class Outbox:
     """What is to be told, on the disk.
 
     Raises (every method):
+        DamagedError: the file is not an outbox; see `open_outbox`.
         FullError: there is no room; nothing was changed.
         RotaError: it cannot be read or written.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with _translated(path):
-            self._db = sqlite3.connect(path, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if verdict != "ok":
-                raise DamagedError(verdict)
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                self._db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
-            elif version != VERSION:
-                raise DamagedError(f"it has schema {version}, this rota writes {VERSION}")
+        with translated(path):
+            self._db = connect(path)
+            upgrade(self._db, VERSION, _SCHEMA, {})
 
     def close(self) -> None:
         """Close the database."""
         self._db.close()
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with _translated(self._path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+    def _transaction(self) -> AbstractContextManager[None]:
+        return transaction(self._db, self._path, lasting=True)
 
     def _rows(self, query: str, *values: Any) -> list[Any]:
-        with _translated(self._path):
+        with translated(self._path):
             return self._db.execute(query, values).fetchall()
 
     def cursor(self, source: str) -> Cursor | None:
@@ -395,21 +353,13 @@ class Outbox:
             )
 
 
-def open_outbox(path: Path) -> tuple[Outbox, str]:
+def open_outbox(path: Path) -> tuple[Outbox, str | None]:
     """Open the outbox; one that is damaged is moved aside and begun anew.
 
     Returns:
-        The outbox, and what was wrong with the one before, "" if nothing.
+        The outbox, and what was wrong with the one before, None if nothing.
 
     Raises:
         RotaError: the file can neither be used nor moved aside.
     """
-    try:
-        return Outbox(path), ""
-    except DamagedError as error:
-        damage = str(error)
-    try:
-        aside = set_aside(path)
-    except OSError as error:
-        raise RotaError(f"{path} is damaged ({damage}) and cannot be moved: {error.strerror}") from None
-    return Outbox(path), f"{damage}; it is kept as {aside}"
+    return open_or_anew(path, Outbox)

@@ -1,56 +1,90 @@
-"""Quiet hours: spans of the day, such as 22:30-07:00, in local time; pure."""
+"""Quiet hours: times of each day, such as 22:30-07:00, by the clock on the wall; pure.
+
+An hour that the clock on the wall shows twice is quiet twice, one that it leaves out is not.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import datetime, timedelta, tzinfo
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
 
 _SPAN = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])-([01][0-9]|2[0-3]):([0-5][0-9])")
-_USEC = 1_000_000
+_SECOND = 1_000_000
+_MINUTE = 60 * _SECOND
 _DAY = 24 * 60
 
 
-def parse_quiet(text: str) -> tuple[int, int]:
-    """Return a span of the day as minutes after midnight, from and to; it may go past midnight.
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """A time of each day, in minutes since midnight; across midnight if `until` is not later."""
+
+    since: int
+    until: int
+
+    def __str__(self) -> str:
+        return "-".join(f"{at // 60:02}:{at % 60:02}" for at in (self.since, self.until))
+
+    def __contains__(self, minute: int) -> bool:
+        return (minute - self.since) % _DAY < (self.until - self.since) % _DAY
+
+
+def parse_quiet(text: str) -> Quiet:
+    """Return a time of each day.
 
     Raises:
         ValueError: it is none; with what to write instead.
     """
     found = _SPAN.fullmatch(text)
     if found is None:
-        raise ValueError('not a span of the day; write for example "22:30-07:00"')
-    start, end = (int(found[i]) * 60 + int(found[i + 1]) for i in (1, 3))
-    if start == end:
-        raise ValueError("begins when it ends; leave out the route to be told nothing at all")
-    return start, end
+        raise ValueError('not a time of day; write for example "22:30-07:00"')
+    since, until = (int(found[i]) * 60 + int(found[i + 1]) for i in (1, 3))
+    if since == until:
+        raise ValueError("begins when it ends; it must leave some of the day")
+    return Quiet(since, until)
 
 
-def quiet_until(spans: Iterable[str], now: int, zone: tzinfo | None = None) -> int:
-    """Return when it is no longer quiet, in microseconds since 1970: `now` if it is not.
+def local(at: int, zone: tzinfo | None = None) -> datetime:
+    """Return a moment (microseconds since 1970) as a clock on the wall shows it; the machine's by default."""
+    return datetime.fromtimestamp(at // _SECOND, UTC).astimezone(zone)
+
+
+def quiet_until(spans: Iterable[Quiet], at: int, zone: tzinfo | None = None) -> int | None:
+    """Return when it is no longer quiet, None if it is not quiet at a moment.
 
     Args:
-        spans: see `parse_quiet`.
-        now: the present, in microseconds since 1970.
+        spans: when it is quiet.
+        at: the moment, microseconds since 1970.
         zone: local time; the machine's by default.
     """
-    parsed = [parse_quiet(span) for span in spans]
-    end = now
-    for _ in range(len(parsed) + 1):  # one span may lead into another
-        later = max((_end(start, stop, end, zone) for start, stop in parsed), default=end)
-        if later == end:
+    known = tuple(spans)
+    end = at
+    for _ in range(3 * len(known)):  # one may lead into another
+        minute = _minute(end, zone)
+        quiet = next((item for item in known if minute in item), None)
+        if quiet is None:
             break
-        end = later
-    return end
+        end = _end(quiet, end, zone)
+    return end if end > at else None
 
 
-def _end(start: int, stop: int, now: int, zone: tzinfo | None) -> int:
-    """Return when one span ends that `now` is in; `now` if it is in none."""
-    local = datetime.fromtimestamp(now / _USEC, zone)
-    minute = local.hour * 60 + local.minute
-    if (minute - start) % _DAY >= (stop - start) % _DAY:
-        return now
-    day = local.date() + timedelta(days=1 if stop <= minute else 0)
-    moment = datetime(day.year, day.month, day.day, stop // 60, stop % 60, tzinfo=zone)
-    found = round((moment if zone else moment.astimezone()).timestamp() * _USEC)
-    return found if found > now else now + 60 * _USEC  # an hour that the clocks repeat
+def _minute(at: int, zone: tzinfo | None) -> int:
+    shown = local(at, zone)
+    return shown.hour * 60 + shown.minute
+
+
+def _end(quiet: Quiet, at: int, zone: tzinfo | None) -> int:
+    """Return the first moment after one in a quiet time that is not in it."""
+    whole = at - at % _MINUTE
+    end = whole + (quiet.until - _minute(at, zone)) % _DAY * _MINUTE
+    before, after = local(at, zone).utcoffset(), local(end, zone).utcoffset()
+    if before == after:
+        return end
+    # The clocks change meanwhile: look from there. Zones change on whole minutes.
+    low, high = whole // _MINUTE, end // _MINUTE
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if local(middle * _MINUTE, zone).utcoffset() == before else (low, middle)
+    change = high * _MINUTE
+    return _end(quiet, change, zone) if _minute(change, zone) in quiet else change

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rota import journal
+from rota.database import DamagedError, FullError, set_aside
 from rota.errors import Exit, RotaError
 from rota.events import Run
-from rota.store import DamagedError, FullError, Recorded, Store, open_store, set_aside
+from rota.store import Recorded, Store, open_store
 
 log = logging.getLogger("rotad")
 

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from rota.quantity import USEC
+from rota.quiet import Quiet, parse_quiet
 
 KINDS = ("failure", "recovery", "success", "missed", "escalation")
 """What people may be told of."""
@@ -58,7 +59,7 @@ class Route:
         severity: this one or worse.
         group: what happens so long after the first is told in one message (microseconds).
         rate: no more messages than this to each of the channels.
-        quiet: hours in which only what is critical is told; see `quiet`.
+        quiet: when only what is critical is told.
     """
 
     name: str
@@ -69,7 +70,7 @@ class Route:
     severity: str = "info"
     group: int = GROUP
     rate: Rate | None = None
-    quiet: tuple[str, ...] = ()
+    quiet: tuple[Quiet, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +213,7 @@ def from_json(text: str) -> Rules:
             severity=found.get("severity", "info"),
             group=found.get("group", GROUP),
             rate=_rate(found.get("rate")),
-            quiet=tuple(found.get("quiet", ())),
+            quiet=tuple(map(parse_quiet, found.get("quiet", ()))),
         )
         for found in table["routes"]
     ]

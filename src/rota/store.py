@@ -11,11 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from rota import lifetime
 from rota.database import (
-    DamagedError,
-    FullError,
     connect,
     open_or_anew,
-    set_aside,
     transaction,
     translated,
     upgrade,
@@ -26,8 +23,6 @@ from rota.marks import Mark, advance
 from rota.query import EVERYTHING, Query
 from rota.schema import COLUMNS, MIGRATIONS, SCHEMA, VERSION
 from rota.totals import GROUP, Totals, changes, from_json, group
-
-__all__ = ["Appended", "DamagedError", "FullError", "Recorded", "Store", "open_store", "set_aside"]
 
 T = TypeVar("T")
 

@@ -23,8 +23,9 @@ from rota_agents.home_keeper.messages import (
 from rota_agents.home_keeper.state import Case, State
 from rota_agents.home_keeper.words import Action, Decision, Escalation, Finding, Target
 
-from rota.keeper_rules import Override, Policy, Quiet, Rules
+from rota.keeper_rules import Override, Policy, Rules
 from rota.quantity import USEC
+from rota.quiet import Quiet, parse_quiet
 
 MINUTE, HOUR = 60, 3600
 WEB, DATABASE = "unit:web.service", "unit:postgresql.service"
@@ -40,8 +41,6 @@ NOON = moment("2026-11-21 12:00:00")
 
 def rules(*targets: Override, quiet: str = "", **more: Any) -> Rules:
     """Return rules in UTC; keys of a policy among the rest go there, and a target without others is WEB."""
-    from rota.keeper_rules import parse_quiet
-
     own = {
         name: more.pop(name) for name in list(more) if name in Policy.__dataclass_fields__ and name != "mode"
     }

@@ -10,9 +10,10 @@ from pydantic import ValidationError
 from rota_agents.home_keeper.words import PROBLEMS
 
 from rota import keeper_rules
-from rota.keeper_rules import Override, Policy, Quiet, Rules, policy_for, specificity
+from rota.keeper_rules import Override, Policy, Rules, policy_for, specificity
 from rota.keeping import KINDS, Keeper, resolve
 from rota.quantity import USEC
+from rota.quiet import Quiet
 
 DECLARED = """
 enable = true

@@ -30,8 +30,9 @@ from rota_agents.home_keeper.words import Action, Finding, Target
 from rota import keeper_rules
 from rota.database import FullError
 from rota.frozen import to_plain
-from rota.keeper_rules import Override, Policy, Quiet, Rules, policy_for
+from rota.keeper_rules import Override, Policy, Rules, policy_for
 from rota.quantity import USEC
+from rota.quiet import Quiet
 
 from .kit import HOUR, NOON
 
