@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import notifying
+import options
 import pages
 import scraping
 
@@ -17,6 +18,7 @@ _PAGES: Mapping[str, Callable[[], str]] = {
     "docs/dbus.md": pages.dbus,
     "docs/metrics.md": scraping.page,
     "docs/notify.md": notifying.page,
+    "nix/home-keeper.json": options.table,
     "share/man/rota.1": pages.rota_1,
     "share/man/rotad.8": pages.rotad_8,
     "share/man/rotad-metrics.8": scraping.rotad_metrics_8,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import homekeeping
 import notifying
 import tables
 import words
@@ -104,6 +105,7 @@ def _declarations() -> list[Block]:
             ],
         ),
         *notifying.keys(),
+        *homekeeping.keys(),
         Section(
             "Not available in this version",
             [Text("These keys belong to the schema, and `rota check` refuses them by name."), later],

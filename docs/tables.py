@@ -11,14 +11,14 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, StrictBool, StrictInt
+from pydantic import BaseModel, StrictBool, StrictFloat, StrictInt, StrictStr
 from pydantic.fields import FieldInfo
 from render import Table, Text
 
-from rota import cli, events, model, names, record, rules, units
+from rota import cli, events, keeping, model, names, record, rules, units, watching
 from rota.errors import Exit
 from rota.interface import FILTERS, INTERFACES, PROPERTIES, SIGNALS
 from rota.names import AGENT_INTERFACE, MANAGER_INTERFACE
@@ -54,18 +54,41 @@ _TYPES: Sequence[tuple[Any, str, str]] = (
     (record.CredentialName, "name", "names"),
     (record.UnitKey, "key", "keys"),
     (record.AgentName, "name", "names"),
+    (keeping.Pattern, "target", "targets"),
+    (keeping.RemedyText, "remedy", ""),
+    (keeping.Step, "", "words"),
+    (watching.Host, "name or address of a host", ""),
+    (watching.Address, "host:port", ""),
+    (watching.Url, "URL", ""),
+    (watching.InterfaceName, "network interface", "network interfaces"),
+    (StrictFloat, "number", "numbers"),
     (StrictBool, "boolean", ""),
-    (StrictInt, "whole number", ""),
+    (StrictInt, "whole number", "whole numbers"),
+    (StrictStr, "string", "strings"),
 )
+
+
+def known(kind: Any, types_: Iterable[Any]) -> Any:
+    """Return which of some types a type is, or is a narrower one of; None if it is none."""
+    found = [one for one in types_ if one == kind or _narrows(kind, one)]
+    return max(found, key=lambda one: (one == kind, len(get_args(one))), default=None)
+
+
+def _narrows(kind: Any, wide: Any) -> bool:
+    if get_origin(kind) is not typing.Annotated or get_origin(wide) is not typing.Annotated:
+        return False
+    inner, outer = get_args(kind), get_args(wide)
+    return bool(inner[: len(outer)] == outer)
 
 
 def _words(kind: Any, *, many: bool = False) -> str:
     """Return a type in words."""
-    for known, one, several in _TYPES:
-        if kind == known:
-            if many and not several:
-                raise LookupError(f"docs/tables.py: no plural for {one}")
-            return several if many else one
+    of = known(kind, (one for one, _, _ in _TYPES))
+    if of is not None:
+        one, several = next((one, several) for item, one, several in _TYPES if item == of)
+        if many and not several:
+            raise LookupError(f"docs/tables.py: no plural for {one}")
+        return several if many else one
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return "tables" if many else "table"
     origin = get_origin(kind)
@@ -80,7 +103,8 @@ def _annotated(found: Sequence[Any]) -> str:
 
 
 def _union(found: Sequence[Any]) -> str:
-    return " or ".join(dict.fromkeys(map(_words, found)))
+    words = dict.fromkeys(map(_words, found))
+    return " or ".join(word for word in words if word != "whole number" or "number" not in words)
 
 
 _GENERIC: Mapping[Any, Callable[[Sequence[Any]], str]] = {
@@ -114,7 +138,7 @@ def toml(value: object) -> str:
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if isinstance(value, Mapping):
-        pairs = ", ".join(f"{key} = {toml(item)}" for key, item in value.items())
+        pairs = ", ".join(f"{rules.dotted(key)} = {toml(item)}" for key, item in value.items())
         return f"{{ {pairs} }}" if pairs else "{}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml, value))}]"

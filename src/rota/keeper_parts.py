@@ -19,25 +19,25 @@ class Part(NamedTuple):
 
     Attributes:
         breaches: yields the rules between keys that are broken, by keys below [keeper].
-        resolve: returns what the keeper reads, of a declaration that breaks none.
+        resolve: returns fields of `keeper_config.Config`, of a declaration that breaks none.
     """
 
     breaches: Callable[[HomeKeeper], Iterator[Breach]]
-    resolve: Callable[[HomeKeeper], Any]
+    resolve: Callable[[HomeKeeper], Mapping[str, Any]]
 
 
-PARTS: Mapping[str, Part] = {
-    "rules": Part(keeping.breaches, keeping.resolve),
-    "watches": Part(watch_rules.breaches, watch_rules.resolve),
-}
-"""By field of `keeper_config.Config`; the keys of each are those of a record that HomeKeeper is made of."""
+PARTS = (
+    Part(keeping.breaches, lambda keeper: {"rules": keeping.resolve(keeper)}),
+    Part(watch_rules.breaches, lambda keeper: {"watches": watch_rules.resolve(keeper)}),
+)
+"""The keys of each are those of a record that HomeKeeper is made of."""
 _RELY = {"prometheus": "queries"}
 """Keys that name entries of others: nothing is said of them while those others have mistakes."""
 
 
 def resolve(keeper: HomeKeeper) -> Config:
     """Return what the keeper reads; `keeper` must break no rule, see `breaches`."""
-    return Config(**{name: part.resolve(keeper) for name, part in PARTS.items()})
+    return Config(**{name: found for part in PARTS for name, found in part.resolve(keeper).items()})
 
 
 def sound(raw: Any) -> HomeKeeper:
@@ -52,13 +52,12 @@ def sound(raw: Any) -> HomeKeeper:
 
 
 def _without(table: dict[Any, Any], key: int | str, entry: int | str = "") -> dict[Any, Any]:
-    inner = table.get(key)
-    if isinstance(inner, dict) and entry in inner:
-        left = {key: {name: item for name, item in inner.items() if name != entry}}
-    else:
-        left = {}
+    """Return a table without an entry of one of its tables; or, where that is none, without the key."""
     gone = {key, _RELY.get(str(key), key)}
-    return {name: item for name, item in table.items() if name not in gone} | left
+    left = {name: item for name, item in table.items() if name not in gone}
+    if isinstance(inner := table.get(key), dict) and entry in inner:
+        left[key] = {name: item for name, item in inner.items() if name != entry}
+    return left
 
 
 def breaches(keeper: HomeKeeper, agents: Mapping[str, bool]) -> Iterator[Breach]:
@@ -68,7 +67,7 @@ def breaches(keeper: HomeKeeper, agents: Mapping[str, bool]) -> Iterator[Breach]
         keeper: what is declared, without what is wrong by itself.
         agents: names of those that are declared, and whether they are enabled.
     """
-    for part in PARTS.values():
+    for part in PARTS:
         yield from part.breaches(keeper)
     yield from _remedies(keeper, agents)
 
@@ -84,7 +83,7 @@ def _remedies(keeper: HomeKeeper, agents: Mapping[str, bool]) -> Iterator[Breach
         word, _, name = remedy.partition(":")
         if word == "agent" and not agents.get(name, False):
             hint = "; it is not enabled" if name in agents else nearest(name, agents)
-            yield Breach(key, f"no such agent{hint or f'; declare it in agents.d/{name}.toml'}", remedy)
+            yield Breach(key, f"no such agent{hint}", remedy)
         if word == "command" and name not in commands:
             hint = nearest(name, commands) or f"; declare [keeper.commands.{name}]"
             yield Breach(key, f"no such command{hint}", remedy)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -18,13 +18,13 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     StrictStr,
-    model_validator,
 )
 
 from rota import keeper_rules, quantity
 from rota.keeper_rules import Override, Policy, Rules, is_pattern, matches
 from rota.quiet import parse_quiet
 from rota.record import Duration, QuietHours, Record, TimeZone, key
+from rota.rules import Breach, dotted
 
 KINDS = ("agent", "check", "container", "database", "disk", "endpoint", "host", "query", "rotad", "unit")
 """Of targets; the keeper knows what can be wrong with each."""
@@ -171,25 +171,25 @@ class Keeper(Record):
         {"container:web-*": {"mode": "ask"}},
     )
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        for found in (_never_and_named(self), _in_circles(self)):
-            for problem in found:
-                raise ValueError(problem)
-        return self
+
+def breaches(keeper: Keeper) -> Iterator[Breach]:
+    """Yield every rule between keys that is broken; keys are those below [keeper]."""
+    yield from _never_and_named(keeper)
+    yield from _in_circles(keeper)
 
 
-def _never_and_named(keeper: Keeper) -> Iterator[str]:
+def _never_and_named(keeper: Keeper) -> Iterator[Breach]:
     """Yield what says of one target both that it is acted on and that it is not."""
     rules = Rules(never=keeper.never)
     for name, target in keeper.targets.items():
         wanted = target.mode or keeper.mode
         pattern = None if is_pattern(name) else keeper_rules.never(rules, name)
         if pattern is not None and wanted != "observe":
-            yield f'targets."{name}": is never touched ({pattern}); write mode = "observe", or leave it out'
+            told = f'is never touched ({pattern}); write mode = "observe", or leave it out'
+            yield Breach(dotted("targets", name), told)
 
 
-def _in_circles(keeper: Keeper) -> Iterator[str]:
+def _in_circles(keeper: Keeper) -> Iterator[Breach]:
     """Yield targets that need themselves, through others."""
     needs = {name: target.after or () for name, target in keeper.targets.items()}
 
@@ -197,10 +197,10 @@ def _in_circles(keeper: Keeper) -> Iterator[str]:
         return [other for pattern in needs[name] for other in needs if _meet(pattern, other)]
 
     for name in needs:
-        path = _path_back(name, reached)
-        if path:
-            chain = ", which needs ".join(f'"{item}"' for item in path)
-            yield f'targets."{name}".after: needs {chain}; one of them has to be healed first'
+        if back := _path_back(name, reached):
+            chain = ", which needs ".join(f'"{item}"' for item in back)
+            told = f"needs {chain}; one of them has to be healed first"
+            yield Breach(dotted("targets", name, "after"), told)
 
 
 def _meet(pattern: str, other: str) -> bool:

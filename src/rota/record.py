@@ -7,7 +7,8 @@ The same keys serve TOML (snake_case), JSON and, in camelCase, the NixOS options
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import Annotated, Any, Self
@@ -196,3 +197,19 @@ class Record(BaseModel):
     def __deepcopy__(self, memo: object = None) -> Self:
         """Return itself: frozen, so that a default need not be copied for each agent."""
         return self
+
+
+def records_in(annotation: object) -> Iterator[type[BaseModel]]:
+    """Yield the records that a type holds: itself, or in a list, a table or beside others."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from records_in(argument)
+
+
+def is_table(annotation: object) -> bool:
+    """Tell whether a type is a table whose keys a person chooses, or such a table beside others."""
+    origin = typing.get_origin(annotation)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return True
+    return any(is_table(argument) for argument in typing.get_args(annotation))

@@ -11,8 +11,8 @@ from rota.record import AgentName, Record, key
 from rota.watching import Watching
 
 
-class HomeKeeper(Keeper, Watching):
-    """[keeper]: the keys of all these records, each of which says what some of it is about."""
+class HomeKeeper(Watching, Keeper):
+    """[keeper]: the keys of all these records. Where keys are listed, those of the last come first."""
 
 
 class Settings(Record):

@@ -13,7 +13,17 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StrictBool, StrictFloat, StrictInt, StrictStr, StringConstraints
 
-from rota.record import AbsolutePath, Duration, Line, Percent, Record, Size, checked, key
+from rota.record import (
+    AbsolutePath,
+    CredentialFile,
+    Duration,
+    Line,
+    Percent,
+    Record,
+    Size,
+    checked,
+    key,
+)
 from rota.watches import seconds
 
 Number = StrictInt | StrictFloat
@@ -251,7 +261,7 @@ class PrometheusWatch(Record):
     ignore: tuple[Line, ...] = key((), "Names of alerts that are no findings.", ["Watchdog"])
     interval: Duration = key("15s", "From one look at its alerts to the next.")
     timeout: Duration = key(_TIMEOUT, "An answer takes no longer.")
-    authorization: AbsolutePath | None = key(
+    authorization: CredentialFile | None = key(
         None, "File with the Authorization header that it wants.", "/etc/rota/secrets/prometheus"
     )
 
@@ -275,7 +285,7 @@ class QueryWatch(Record):
 class DatabaseWatch(Record):
     """A PostgreSQL database."""
 
-    url: AbsolutePath = Field(
+    url: CredentialFile = Field(
         description="File that holds the URL, postgresql://USER:PASSWORD@HOST/NAME; never the URL itself.",
         examples=["/etc/rota/secrets/main-db"],
     )
