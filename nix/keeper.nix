@@ -21,6 +21,9 @@ let
     spec:
     if lib.isString spec then plain.${spec} else lib.head (lib.attrValues (lib.mapAttrs made spec));
 
+  # What a value is of several types, if it is a table.
+  recordOf = lib.findFirst (one: one ? record || one ? table) { };
+
   made =
     word: of:
     {
@@ -28,7 +31,11 @@ let
       between = types.ints.between (lib.elemAt of 0) (lib.elemAt of 1);
       list = types.listOf (typeOf of);
       table = types.attrsOf (typeOf of);
-      either = types.oneOf (map typeOf of);
+      # A record's own options are to be found, and documented, although it may be a word instead.
+      either = types.oneOf (map typeOf of) // {
+        getSubOptions =
+          loc: lib.optionalAttrs (recordOf of != { }) ((typeOf (recordOf of)).getSubOptions loc);
+      };
       record = types.submodule { options = lib.mapAttrs (_: option) of; };
     }
     .${word};
@@ -61,13 +68,7 @@ let
         between = value;
         list = map (plainly spec.list) value;
         table = lib.mapAttrs (_: plainly spec.table) value;
-        either =
-          if lib.isAttrs value then
-            plainly (lib.findFirst (
-              one: lib.isAttrs one && (one ? record || one ? table)
-            ) "str" spec.either) value
-          else
-            value;
+        either = if lib.isAttrs value then plainly (recordOf spec.either) value else value;
         record = lib.concatMapAttrs (
           name: of: lib.optionalAttrs (value.${name} != null) { ${of.key} = plainly of.type value.${name}; }
         ) spec.record;
