@@ -142,26 +142,18 @@ def test_options_and_schema_have_the_same_keys() -> None:
     assert len(found) > 100
 
 
+QUERY, ABOVE = 'query = "x";', "above = 30;"
 BESIDE = {
-    "endpoints": "ping",
-    "queries": "query",
-    "databases": "url",
-    "prometheus": "url",
+    "endpoints": {
+        "": 'ping = "nas";',
+        **dict.fromkeys(("ping", "tcp", "http", "dns"), ""),
+        **dict.fromkeys(("status", "body", "certificate", "verify", "ca"), 'http = "https://nas";'),
+    },
+    "queries": {"": f"{QUERY} {ABOVE}", "query": ABOVE, "above": QUERY, "below": QUERY},
+    "databases": {"": 'url = "/run/x";', "url": ""},
+    "prometheus": {"": 'url = "http://localhost";', "url": ""},
 }
-KEYS = {
-    "ping": 'ping = "nas";',
-    "query": 'query = "x";',
-    "url": 'url = "/run/x";',
-    "http": 'http = "https://nas";',
-}
-NEEDS = {
-    **dict.fromkeys(("ping", "tcp", "http", "dns"), ""),
-    **dict.fromkeys(("status", "body", "certificate", "verify", "ca"), KEYS["http"]),
-    "clear": KEYS["query"] + " above = 30;",
-    "url": "",
-    "query": "above = 30;",
-}
-"""What has to stand beside a key, instead of what its table needs anyway."""
+"""What has to stand beside a key of a table; "" is for all other keys."""
 
 
 def _examples() -> Iterator[tuple[str, str]]:
@@ -172,11 +164,8 @@ def _examples() -> Iterator[tuple[str, str]]:
         if key == name or "." in (inner or key.removeprefix("watch.").removeprefix("policy.")):
             continue
         text = option["example"]["text"]
-        beside = NEEDS.get(inner, KEYS.get(BESIDE.get(table, ""), ""))
-        if table == "queries" and inner not in NEEDS:
-            beside += "" if inner in ("above", "below") else " above = 30;"
-        if table == "prometheus" and inner != "url":
-            beside = 'url = "http://localhost";'
+        others = BESIDE.get(table, {"": ""})
+        beside = others.get(inner, others[""])
         entry = {"targets": '"unit:a.service"', "disks": '"/srv"'}.get(table, "main")
         body = f"{table}.{entry} = {{ {inner} = {text}; {beside} }};" if inner else f"{key} = {text};"
         server = "" if table == "prometheus" else 'prometheus.main.url = "http://localhost:9090";'
