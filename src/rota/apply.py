@@ -115,7 +115,11 @@ def _move(plan: Plan, stage: Path, directory: Path) -> None:
             source = Path(shutil.move(source, target.with_name(f".{target.name}.new")))
         source.rename(target)
     for name in plan.removed:
-        generate.place(name, directory, plan.rules_dir).unlink(missing_ok=True)
+        path = generate.place(name, directory, plan.rules_dir)
+        path.unlink(missing_ok=True)
+        below = path.is_relative_to(directory) and path.parent != directory
+        if below and not any(path.parent.iterdir()):
+            path.parent.rmdir()  # of drop-ins and links
     _sync(directory)
 
 

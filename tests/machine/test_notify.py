@@ -259,8 +259,9 @@ def test_of_a_users_own_agents(machine: Machine) -> None:
     assert "Output:\n  looking\n  the disk is full\n" in message["message"]
     assert "See:    rota --user logs " in message["message"]
     alice("rota --user notify test ops")
-    alice("rm -r ~/.config/rota && rota --user apply && systemctl --user stop rotad")
+    alice("rm -r ~/.config/rota/* && rota --user apply && systemctl --user stop rotad")
     assert alice("systemctl --user is-active rotad-notify || true").strip() == "inactive"
+    assert alice("ls ~/.config/systemd/user | grep -c notify || true").strip() == "0"
 
 
 def test_least_privilege(told: House) -> None:
