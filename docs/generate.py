@@ -9,6 +9,7 @@ from pathlib import Path
 
 import keeper_pages
 import notifying
+import options
 import pages
 import scraping
 
@@ -18,6 +19,7 @@ _PAGES: Mapping[str, Callable[[], str]] = {
     "docs/dbus.md": pages.dbus,
     "docs/metrics.md": scraping.page,
     "docs/notify.md": notifying.page,
+    "nix/home-keeper.json": options.table,
     "share/man/rota.1": pages.rota_1,
     "share/man/rotad.8": pages.rotad_8,
     "share/man/rotad-metrics.8": scraping.rotad_metrics_8,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import homekeeping
 import keeper_pages
 import notifying
 import tables
 import words
 from render import Block, Code, Section, Table, Text, man, markdown
 
-from rota import __version__, cli, daemon, interface, model, said, sandbox, turns
+from rota import __version__, cli, daemon, interface, model, said, sandbox, settings, turns
 from rota.journal import ROTA_MESSAGE
 from rota.names import (
     AGENT_INTERFACE,
@@ -33,7 +34,10 @@ def _strict() -> Code:
 
 def _declarations() -> list[Block]:
     later = tables.later(
-        ("", model.Agent), ("schedule.", model.Schedule), ("catch_up.", model.CatchUp), ("", model.Settings)
+        ("", model.Agent),
+        ("schedule.", model.Schedule),
+        ("catch_up.", model.CatchUp),
+        ("", settings.Settings),
     )
     return [
         Text(
@@ -79,7 +83,7 @@ def _declarations() -> list[Block]:
         ),
         Section("Keys refused in sandbox.unit", [tables.refused()]),
         Section("[resources]", [tables.keys(model.Resources)]),
-        Section("rota.toml", [tables.keys(model.Settings)]),
+        Section("rota.toml", [tables.keys(settings.Settings)]),
         Section("[runners.NAME]", [tables.keys(model.Runner)]),
         Section(
             "[retention]",
@@ -102,6 +106,7 @@ def _declarations() -> list[Block]:
             ],
         ),
         *notifying.keys(),
+        *homekeeping.keys(),
         Section(
             "Not available in this version",
             [Text("These keys belong to the schema, and `rota check` refuses them by name."), later],

@@ -11,14 +11,14 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, StrictBool, StrictInt
+from pydantic import BaseModel, StrictBool, StrictFloat, StrictInt, StrictStr
 from pydantic.fields import FieldInfo
 from render import Table, Text
 
-from rota import cli, events, model, names, rules, units
+from rota import cli, events, keeping, model, names, record, rules, units, watching
 from rota.errors import Exit
 from rota.interface import FILTERS, INTERFACES, PROPERTIES, SIGNALS
 from rota.names import AGENT_INTERFACE, MANAGER_INTERFACE
@@ -26,46 +26,69 @@ from rota.names import AGENT_INTERFACE, MANAGER_INTERFACE
 Record = type[BaseModel]
 
 _TYPES: Sequence[tuple[Any, str, str]] = (
-    (model.UnitValue, "boolean, whole number, string or list of strings", ""),
-    (model.Line, "string of one line", "strings"),
-    (model.Argument, "string", "strings"),
-    (model.AbsolutePath, "absolute path", "absolute paths"),
-    (model.EnvironmentFile, "absolute path", "absolute paths"),
-    (model.SearchDirectory, "absolute path", "absolute paths"),
-    (model.Duration, "time span", "time spans"),
-    (model.CronText, "cron expression", ""),
-    (model.Size, "size, or percentage of the machine's memory", ""),
-    (model.Percent, "percentage", ""),
+    (record.UnitValue, "boolean, whole number, string or list of strings", ""),
+    (record.Line, "string of one line", "strings"),
+    (record.Argument, "string", "strings"),
+    (record.AbsolutePath, "absolute path", "absolute paths"),
+    (record.EnvironmentFile, "absolute path", "absolute paths"),
+    (record.SearchDirectory, "absolute path", "absolute paths"),
+    (record.Duration, "time span", "time spans"),
+    (record.CronText, "cron expression", ""),
+    (record.Size, "size, or percentage of the machine's memory", ""),
+    (record.Percent, "percentage", ""),
     (
-        model.Network,
+        record.Network,
         "address",
         "addresses and prefixes, or `any`, `localhost`, `link-local`, `multicast`",
     ),
-    (model.TimeZone, "time zone", ""),
-    (model.Moment, "date and time", ""),
-    (model.ListenAddress, "address", "addresses"),
-    (model.CredentialFile, "absolute path of a file", ""),
-    (model.QuietHours, "span of the day", "spans of the day"),
-    (model.Pattern, "name with * and ?", "names with * and ?"),
+    (record.TimeZone, "time zone", ""),
+    (record.Moment, "date and time", ""),
+    (record.ListenAddress, "address", "addresses"),
+    (record.CredentialFile, "absolute path of a file", ""),
+    (record.QuietHours, "span of the day", "spans of the day"),
+    (record.Pattern, "name with * and ?", "names with * and ?"),
     (model.Kind, "", "words"),
-    (model.Tag, "word of lower-case letters, digits and -", "words of lower-case letters, digits and -"),
-    (model.UserName, "user or group name", "group names"),
-    (model.VariableName, "variable", "variables"),
-    (model.CredentialName, "name", "names"),
-    (model.UnitKey, "key", "keys"),
-    (model.AgentName, "name", "names"),
+    (record.Tag, "word of lower-case letters, digits and -", "words of lower-case letters, digits and -"),
+    (record.UserName, "user or group name", "group names"),
+    (record.VariableName, "variable", "variables"),
+    (record.CredentialName, "name", "names"),
+    (record.UnitKey, "key", "keys"),
+    (record.AgentName, "name", "names"),
+    (keeping.Pattern, "target", "targets"),
+    (keeping.RemedyText, "remedy", ""),
+    (keeping.Step, "", "words"),
+    (watching.Host, "name or address of a host", ""),
+    (watching.Address, "host:port", ""),
+    (watching.Url, "URL", ""),
+    (watching.InterfaceName, "network interface", "network interfaces"),
+    (StrictFloat, "number", "numbers"),
     (StrictBool, "boolean", ""),
-    (StrictInt, "whole number", ""),
+    (StrictInt, "whole number", "whole numbers"),
+    (StrictStr, "string", "strings"),
 )
+
+
+def known(kind: Any, types_: Iterable[Any]) -> Any:
+    """Return which of some types a type is, or is a narrower one of; None if it is none."""
+    found = [one for one in types_ if one == kind or _narrows(kind, one)]
+    return max(found, key=lambda one: (one == kind, len(get_args(one))), default=None)
+
+
+def _narrows(kind: Any, wide: Any) -> bool:
+    if get_origin(kind) is not typing.Annotated or get_origin(wide) is not typing.Annotated:
+        return False
+    inner, outer = get_args(kind), get_args(wide)
+    return bool(inner[: len(outer)] == outer)
 
 
 def _words(kind: Any, *, many: bool = False) -> str:
     """Return a type in words."""
-    for known, one, several in _TYPES:
-        if kind == known:
-            if many and not several:
-                raise LookupError(f"docs/tables.py: no plural for {one}")
-            return several if many else one
+    of = known(kind, (one for one, _, _ in _TYPES))
+    if of is not None:
+        one, several = next((one, several) for item, one, several in _TYPES if item == of)
+        if many and not several:
+            raise LookupError(f"docs/tables.py: no plural for {one}")
+        return several if many else one
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return "tables" if many else "table"
     origin = get_origin(kind)
@@ -80,7 +103,8 @@ def _annotated(found: Sequence[Any]) -> str:
 
 
 def _union(found: Sequence[Any]) -> str:
-    return " or ".join(dict.fromkeys(map(_words, found)))
+    words = dict.fromkeys(map(_words, found))
+    return " or ".join(word for word in words if word != "whole number" or "number" not in words)
 
 
 _GENERIC: Mapping[Any, Callable[[Sequence[Any]], str]] = {
@@ -95,7 +119,7 @@ _GENERIC: Mapping[Any, Callable[[Sequence[Any]], str]] = {
 
 def _wraps(metadata: Sequence[Any]) -> bool:
     """Tell whether a list of one may be written without its brackets."""
-    return any(getattr(item, "func", None) is model._one_or_many for item in metadata)
+    return any(getattr(item, "func", None) is record.one_or_many for item in metadata)
 
 
 def sentence(text: str) -> str:
@@ -114,7 +138,7 @@ def toml(value: object) -> str:
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if isinstance(value, Mapping):
-        pairs = ", ".join(f"{key} = {toml(item)}" for key, item in value.items())
+        pairs = ", ".join(f"{rules.dotted(key)} = {toml(item)}" for key, item in value.items())
         return f"{{ {pairs} }}" if pairs else "{}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml, value))}]"

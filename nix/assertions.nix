@@ -64,10 +64,13 @@ in
 map
   (key: {
     assertion = !cfg.settings ? ${key};
-    message = "${root}.settings.${key}: write ${root}.${key} instead";
+    message = "${root}.settings.${key}: write ${root}.${
+      if key == "keeper" then "homeKeeper" else key
+    } instead";
   })
   [
     "agents"
+    "keeper"
     "runners"
   ]
 ++ lib.concatLists (lib.mapAttrsToList ofAgent cfg.agents)

@@ -2,6 +2,7 @@
 {
   config,
   lib,
+  options,
   pkgs,
   ...
 }:
@@ -13,6 +14,7 @@ let
 
   rotaTypes = import ./types.nix { inherit lib; };
   declaration = import ./declaration.nix { inherit lib; };
+  keeper = import ./keeper.nix { inherit lib rotaTypes; };
   json = pkgs.formats.json { };
 
   # What NixOS gives to every service that it makes itself.
@@ -261,6 +263,9 @@ in
       description = "Agents by name: lower-case letters, digits and -, 63 characters at most.";
     };
 
+    # enable, and all that rota.toml takes below [keeper]
+    homeKeeper = keeper.options;
+
     declarations = mkOption {
       type = json.type;
       internal = true;
@@ -286,6 +291,12 @@ in
           channels = lib.mapAttrs (_: declaration.table) cfg.settings.channels;
           routes = map declaration.table cfg.settings.routes;
         }
+        // (
+          let
+            found = keeper.declaration options.services.rota.homeKeeper cfg.homeKeeper;
+          in
+          lib.optionalAttrs (found != { }) { keeper = found; }
+        )
         // lib.optionalAttrs (cfg.runners != { }) {
           runners = lib.mapAttrs (_: declaration.table) cfg.runners;
         }
@@ -316,10 +327,15 @@ in
           ''
             rota --config ${json.generate "rota.json" cfg.declarations} \
               generate --nixos --output "$out/lib/systemd/system"
+            # What the Home Keeper may do is for polkit, which looks for it below share.
+            if [ -e "$out/lib/systemd/system/polkit-1" ]; then
+              mkdir "$out/share"
+              mv "$out/lib/systemd/system/polkit-1" "$out/share"
+            fi
           '';
     };
 
-    environment.systemPackages = [ cfg.package ];
+    environment.systemPackages = [ cfg.package ] ++ lib.optional cfg.homeKeeper.enable cfg.units;
     services.dbus.packages = [ cfg.package ];
     security.polkit.enable = true;
 
@@ -344,6 +360,13 @@ in
       description = "rota notify";
     };
     users.groups.rota-notify = { };
+    # Who keeps the house: reads of the journal what failed, and may do what polkit lets it.
+    users.users.rota-keeper = {
+      isSystemUser = true;
+      group = "rota-keeper";
+      description = "rota Home Keeper";
+    };
+    users.groups.rota-keeper = { };
 
     systemd.packages = [
       cfg.package
@@ -352,6 +375,9 @@ in
     systemd.services.rotad.wantedBy = [ "multi-user.target" ];
     # The generator makes its drop-in; a switch starts it again when that changes.
     systemd.services.rotad-notify = lib.mkIf (cfg.settings.channels != { }) {
+      wantedBy = [ "multi-user.target" ];
+    };
+    systemd.services.rota-home-keeper = lib.mkIf cfg.homeKeeper.enable {
       wantedBy = [ "multi-user.target" ];
     };
     # Wants all timers; active targets are started again by every switch, and with it timers that are new.

@@ -43,6 +43,8 @@ in
 
   percent = matching "0*[1-9][0-9]{0,6}%" ''percentage of one processor, such as "50%"'';
 
+  share = matching "0*[0-9]{1,7}%" ''percentage such as "90%"'';
+
   network = matching "any|localhost|link-local|multicast|[0-9A-Fa-f:.]+(/[0-9]{1,3})?" "address, prefix such as 10.0.0.0/8, or one of any, localhost, link-local, multicast";
 
   listenAddress = matching ''(127[.][0-9.]+|\[::1]):[1-9][0-9]{0,4}|(/[A-Za-z0-9_@+=:,.-]+)+[.]sock'' ''loopback address with a port such as "127.0.0.1:7682", or absolute path of a UNIX socket that ends in .sock'';

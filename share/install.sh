@@ -40,12 +40,14 @@ destination() {
     rotad-notify.service) echo "$PREFIX/lib/systemd/system/rotad-notify.service" ;;
     rotad-notify-user.service) echo "$PREFIX/lib/systemd/user/rotad-notify.service" ;;
     rotad-user.service) echo "$PREFIX/lib/systemd/user/rotad.service" ;;
+    rota-home-keeper.service) echo "$PREFIX/lib/systemd/system/rota-home-keeper.service" ;;
+    rota-keeper.sysctl) echo "$PREFIX/lib/sysctl.d/40-rota-keeper.conf" ;;
     rota.sysusers) echo "$PREFIX/lib/sysusers.d/rota.conf" ;;
     rota.tmpfiles) echo "$PREFIX/lib/tmpfiles.d/rota.conf" ;;
-    org.rota1.conf | org.rota1.Notifier.conf) echo "$dbus_policy/$1" ;;
+    org.rota1.conf | org.rota1.Keeper.conf | org.rota1.Notifier.conf) echo "$dbus_policy/$1" ;;
     org.rota1.service) echo "$PREFIX/share/dbus-1/system-services/org.rota1.service" ;;
     org.rota1.user.service) echo "$PREFIX/share/dbus-1/services/org.rota1.service" ;;
-    org.rota1.policy) echo "$polkit_actions/org.rota1.policy" ;;
+    *.policy) echo "$polkit_actions/$1" ;;
     *.rules) echo "$polkit_rules/$1" ;;
     completions/rota.bash) echo "$PREFIX/share/bash-completion/completions/rota" ;;
     completions/_rota) echo "$PREFIX/share/zsh/site-functions/_rota" ;;
@@ -146,13 +148,14 @@ install_all() {
   PYTHON=$found
   case $CHECK in 0) ;; *) check_python ;; esac
   shared_files | while read -r file; do destination "$file" >/dev/null; done
-  for module in rota.cli rota.daemon rota.exporter rota.notifier rota_agents; do
+  for module in rota.cli rota.daemon rota.exporter rota.notifier rota_agents rota_agents.home_keeper.keeper; do
     case $module in
       rota.cli) name=rota ;;
       rota.daemon) name=rotad ;;
       rota.exporter) name=rotad-metrics ;;
       rota.notifier) name=rotad-notify ;;
       rota_agents) name=rota-agent ;;
+      rota_agents.home_keeper.keeper) name=rota-home-keeper ;;
     esac
     put share/launcher.in "$bin/$name" 755 \
       -e "s|@python@|$PYTHON|" -e "s|@libdir@|$lib|" -e "s|@module@|$module|"
@@ -168,7 +171,7 @@ install_all() {
   echo "rota is installed in $DESTDIR$PREFIX."
   [ -n "$DESTDIR" ] || cat <<'NEXT'
 Next, as root:
-  systemd-sysusers && systemd-tmpfiles --create
+  systemd-sysusers && systemd-tmpfiles --create && systemctl restart systemd-sysctl
   busctl call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus ReloadConfig
   systemctl daemon-reload
   systemctl enable --now rotad
@@ -182,7 +185,7 @@ prune() {
 }
 
 uninstall_all() {
-  for name in rota rotad rotad-metrics rotad-notify rota-agent; do rm -f "$DESTDIR$bin/$name"; done
+  for name in rota rotad rotad-metrics rotad-notify rota-agent rota-home-keeper; do rm -f "$DESTDIR$bin/$name"; done
   rm -rf "$DESTDIR${lib:?}/rota" "$DESTDIR${lib:?}/rota_agents"
   shared_files | while read -r file; do
     target=$(destination "$file")

@@ -16,9 +16,10 @@ from rota import names
 from rota.channels import RULES, rules
 from rota.generate import Files, build, compare, is_ours, write_directory
 from rota.load import load
-from rota.model import Agent, Declaration, Notify, Route, Settings
+from rota.model import Agent, Declaration, Notify, Route
 from rota.quiet import Quiet
 from rota.routes import OWN, Facts, Rate, Rules, from_json
+from rota.settings import Settings
 from rota.units import Context, UnitFile
 
 from .cases import configuration

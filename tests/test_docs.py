@@ -154,7 +154,7 @@ def test_modules_import_as_the_architecture_says() -> None:
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     row_of = {
         module: int(row)
-        for row, modules in re.findall(r"^\| (\d) \| (.*?) \|", text, re.MULTILINE)
+        for row, modules in re.findall(r"^\| (\d+) \| (.*?) \|", text, re.MULTILINE)
         for module in re.findall(r"`(\w+)`", modules)
     }
     sources = {path.stem: path for path in (ROOT / "src/rota").glob("*.py") if path.stem != "__init__"}

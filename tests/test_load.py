@@ -113,8 +113,8 @@ def test_bad_names(tmp_path: Path, name: str) -> None:
 def test_the_longest_name_and_the_reserved_one(tmp_path: Path) -> None:
     loaded = load(configuration(tmp_path, {"a" * 63: TRUE, "home-keeper": TRUE, "0": TRUE}))
     assert found(loaded) == [
-        "agents.d/home-keeper.toml: the name home-keeper is the Home Keeper's, "
-        "which is not available in this version"
+        "agents.d/home-keeper.toml: the name home-keeper is the Home Keeper's own, "
+        "which [keeper] in rota.toml turns on"
     ]
     assert [len(item.name) for item in loaded.declarations] == [1, 63]
 

@@ -37,7 +37,7 @@ function __rota_words --description "How many words follow the verb, options lef
     set -e words[1]
     while set -q words[1]
         switch $words[1]
-            case --at --config --end --format --lines --output --replaced-by --since --state --tag --trigger --unit-dir --until --why -n
+            case --at --config --format --lines --output --replaced-by --rules-dir --since --state --tag --trigger --unit-dir --until --why -n
                 set -e words[1]
             case '-*'
             case '*'
@@ -64,8 +64,10 @@ complete -c rota -n '__rota_verb generate' -l output -r -a '(__fish_complete_dir
 complete -c rota -n '__rota_verb generate' -l nixos -d 'the configuration was made from NixOS options: call keys by those, and verify all units'
 complete -c rota -n 'not __rota_verb' -a plan -d 'show what apply would change'
 complete -c rota -n '__rota_verb plan' -l unit-dir -r -a '(__fish_complete_directories)' -d 'where units are installed (default: /etc/systemd/system)'
+complete -c rota -n '__rota_verb plan' -l rules-dir -r -d 'where the keeper\'s rules for polkit are installed (default: /etc/polkit-1/rules.d)'
 complete -c rota -n 'not __rota_verb' -a apply -d 'install the units, let systemd reload, start the timers'
 complete -c rota -n '__rota_verb apply' -l unit-dir -r -a '(__fish_complete_directories)' -d 'where units are installed (default: /etc/systemd/system)'
+complete -c rota -n '__rota_verb apply' -l rules-dir -r -d 'where the keeper\'s rules for polkit are installed (default: /etc/polkit-1/rules.d)'
 complete -c rota -n 'not __rota_verb' -a rearm -d 'let timers that something else has installed start afresh, instead of at once'
 complete -c rota -n '__rota_verb rearm' -l replaced-by -r -d 'first step: directory with the units that are about to be installed; without it, second step'
 complete -c rota -n '__rota_verb rearm' -l unit-dir -r -a '(__fish_complete_directories)' -d 'where units are installed (default: /etc/systemd/system)'

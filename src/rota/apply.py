@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rota import generate, names, rearm, serving
+from rota import generate, rearm, serving
 from rota.errors import Exit, RotaError
 from rota.generate import Plan
 from rota.systemd import Systemd, connect
@@ -108,12 +108,17 @@ def _stage(plan: Plan, directory: Path, start: frozenset[str]) -> Path:
 
 def _move(plan: Plan, stage: Path, directory: Path) -> None:
     for name in (*plan.added, *plan.changed):
-        (directory / name).parent.mkdir(exist_ok=True)
-        (stage / name).rename(directory / name)
+        target = generate.place(name, directory, plan.rules_dir)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source = stage / name
+        if not target.is_relative_to(directory):  # it may be on another file system
+            source = Path(shutil.move(source, target.with_name(f".{target.name}.new")))
+        source.rename(target)
     for name in plan.removed:
-        path = directory / name
+        path = generate.place(name, directory, plan.rules_dir)
         path.unlink(missing_ok=True)
-        if path.parent != directory and not any(path.parent.iterdir()):
+        below = path.is_relative_to(directory) and path.parent != directory
+        if below and not any(path.parent.iterdir()):
             path.parent.rmdir()  # of drop-ins and links
     _sync(directory)
 
@@ -128,7 +133,7 @@ async def _install(plan: Plan, directory: Path, *, user: bool) -> Applied:
         change = rearm.change(plan.before, after, states, interrupted=_interrupted(directory))
         stage = _stage(plan, directory, change.afresh)
         remembered = await rearm.release(systemd, change, states, user=user)
-        for units, made in ((serving.METRICS, names.METRICS_SOCKET), (serving.NOTIFY, names.NOTIFY_DROP_IN)):
+        for made, units in serving.MADE_OF.items():
             await serving.release(systemd, units, plan.before.get(made), after.get(made))
         _move(plan, stage, directory)
         await rearm.arm(systemd, change, user=user)
@@ -137,10 +142,9 @@ async def _install(plan: Plan, directory: Path, *, user: bool) -> Applied:
             await systemd.start(timer)
         for old in (stage, *leftovers):
             shutil.rmtree(old, ignore_errors=True)
-        if names.METRICS_SOCKET in after:
-            await serving.start(systemd, names.METRICS_SOCKET)
-        if names.NOTIFY_DROP_IN in after:
-            await serving.start(systemd, names.NOTIFY_SERVICE)
+        for made, units in serving.MADE_OF.items():
+            if made in after:
+                await serving.start(systemd, units[0])
     finally:
         bus.disconnect()
     return Applied(tuple(start), rearm.agents_of(change.at_next_boot), rearm.agents_of(remembered))

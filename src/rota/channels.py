@@ -13,6 +13,7 @@ from typing import Any
 from rota import model, names
 from rota.quantity import parse_duration
 from rota.routes import OWN, digest
+from rota.settings import Settings
 from rota.units import UnitFile, made_file
 
 RULES = "rules"
@@ -56,7 +57,7 @@ def _own(declarations: Iterable[model.Declaration]) -> list[dict[str, Any]]:
     ]
 
 
-def rules(settings: model.Settings, declarations: Iterable[model.Declaration]) -> dict[str, Any]:
+def rules(settings: Settings, declarations: Iterable[model.Declaration]) -> dict[str, Any]:
     """Return what rotad-notify is to know, for `routes.from_json`; what agents say comes first."""
     declared = list(declarations)
     wanted = {tag for route in settings.routes for tag in route.tags}
@@ -86,7 +87,7 @@ def _credentials(channels: Mapping[str, model.Channel], told: str) -> list[str]:
 
 
 def notify_units(
-    settings: model.Settings,
+    settings: Settings,
     declarations: Iterable[model.Declaration],
     source: str,
     *,

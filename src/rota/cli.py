@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rota import __version__
 from rota.errors import DeclarationError, Exit, RotaError
-from rota.names import CONFIG_DIR, SYSTEM_UNIT_DIR
+from rota.names import CONFIG_DIR, RULES_DIR, SYSTEM_UNIT_DIR
 
 _EPILOG = "Exit codes: 0 done, 1 it failed, 2 wrong usage or bad declaration, 3 no such agent or run, \
 4 rotad or systemd out of reach, 5 not authorised. rota(1) has the rest."
@@ -91,6 +91,14 @@ def _declaring(
             help="the configuration was made from NixOS options: call keys by those, and verify all units",
         )
 
+    def rules_dir(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--rules-dir",
+            type=Path,
+            metavar="DIR",
+            help=f"where the keeper's rules for polkit are installed (default: {RULES_DIR})",
+        )
+
     check = add("check", "read all declarations and report every mistake")
     check.add_argument(
         "--exposure", action="store_true", help="show how open each agent's sandbox is, and what costs what"
@@ -119,6 +127,7 @@ def _declaring(
     ):
         parser = add(name, about)
         unit_dir(parser)
+        rules_dir(parser)
     rearm = add("rearm", "let timers that something else has installed start afresh, instead of at once")
     rearm.add_argument(
         "--replaced-by",
@@ -338,6 +347,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.config = _default_directory(arguments.user, CONFIG_DIR, "rota")
     if getattr(arguments, "unit_dir", ...) is None:
         arguments.unit_dir = _default_directory(arguments.user, SYSTEM_UNIT_DIR, "systemd/user")
+    if getattr(arguments, "rules_dir", ...) is None and not arguments.user:
+        arguments.rules_dir = Path(RULES_DIR)
     try:
         code = int(arguments.run(arguments))
         sys.stdout.flush()

@@ -103,12 +103,12 @@ def schema(arguments: argparse.Namespace) -> int:
 
 def json_schema(what: str) -> dict[str, Any]:
     """Return the JSON Schema of an agent's declaration, of the settings, or of both in one file."""
-    from rota import model  # noqa: PLC0415  (only for this verb)
+    from rota import model, record, settings  # noqa: PLC0415  (only for this verb)
 
-    records: dict[str, type[model.Record]] = {
+    records: dict[str, type[record.Record]] = {
         "agent": model.Agent,
-        "settings": model.Settings,
-        "config": model.Config,
+        "settings": settings.Settings,
+        "config": settings.Config,
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **records[what].model_json_schema()}
 
@@ -133,7 +133,7 @@ def generate_(arguments: argparse.Namespace) -> int:
 def _planned(arguments: argparse.Namespace) -> tuple[Loaded, Plan]:
     loaded = generate.checked(arguments.config, user=arguments.user)
     files = generate.build(loaded, generate.context(user=arguments.user))
-    plan = generate.compare(files, arguments.unit_dir)
+    plan = generate.compare(files, arguments.unit_dir, arguments.rules_dir)
     _judged(loaded, generate.verify(loaded, files, (*plan.added, *plan.changed)))
     timers = sum(name.endswith(".timer") for name in files)
     if timers > _MANY_TIMERS:
@@ -198,7 +198,8 @@ def plan(arguments: argparse.Namespace) -> int:
     for name in [name for name in everything if name not in shared] or everything:
         _diff(found, name)
     for name in found.foreign:
-        output.talk(f"{arguments.unit_dir / name} exists and is not rota's: apply will refuse.", "red")
+        where = generate.place(name, arguments.unit_dir, arguments.rules_dir)
+        output.talk(f"{where} exists and is not rota's: apply will refuse.", "red")
     output.line(_sentence(summary, found), "bold")
     return int(Exit.OK)
 
@@ -221,6 +222,7 @@ def apply(arguments: argparse.Namespace) -> int:
                 "remembered": list(done.remembered),
                 "metrics": list(loaded.settings.metrics.listen),
                 "channels": sorted(loaded.settings.channels),
+                "keeper": loaded.settings.keeper.enable,
             }
         )
         return int(Exit.OK)
@@ -234,6 +236,9 @@ def apply(arguments: argparse.Namespace) -> int:
     if names.NOTIFY_DROP_IN in (*found.added, *found.changed, *found.removed):
         by = ", ".join(sorted(loaded.settings.channels))
         output.line(f"People are told by {by}." if by else "Nobody is told any more.")
+    if names.KEEPER_DROP_IN in (*found.added, *found.changed, *found.removed):
+        on = loaded.settings.keeper.enable
+        output.line("The Home Keeper goes by what is declared." if on else "The Home Keeper is stopped.")
     past = {"add": "added", "change": "changed", "remove": "removed"}
     parts = [f"{len(names_)} {past[verb]}" for verb, names_ in summary.items() if names_]
     none = "Nothing changed" if found.empty else "No agent changed"

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rota import analyze, channels, names, sandbox, units
+from rota import analyze, channels, keeper_units, names, sandbox, units
 from rota.errors import DeclarationError, Exit, Problem, RotaError
 from rota.load import Loaded, calendar_events, load
 from rota.units import Context, UnitFile
@@ -26,6 +26,7 @@ _LINKS = (
     f"timers.target.wants/{names.TARGET}",
     f"sockets.target.wants/{names.METRICS_SOCKET}",
     *names.NOTIFY_LINKS,
+    names.KEEPER_LINK,
 )
 _CALENDAR = re.compile(r"^(OnCalendar=)(.*)$", re.MULTILINE)
 _COMMAND = re.compile(r"Command .* is not executable")
@@ -78,6 +79,9 @@ def checked(config: Path, *, user: bool, nixos: bool = False) -> Loaded:
         refused = [*sandbox.impossible(declaration.agent, user=user)]
         refused += sandbox.unreadable(declaration.agent) if nixos else ()
         problems += [loaded.problem(declaration.name, key, reason) for key, reason in refused]
+    if user and loaded.settings.keeper.enable:
+        file, key = loaded.naming.setting("rota.toml" if config.is_dir() else config.name, "keeper.enable")
+        problems.append(Problem(file, key, "is for the whole machine: not with --user"))
     if loaded.problems or problems:
         raise DeclarationError((*loaded.problems, *problems), loaded.declared)
     return replace(loaded, warnings=warnings)
@@ -96,6 +100,8 @@ def build(loaded: Loaded, made_for: Context) -> Files:
     for unit in channels.notify_units(
         loaded.settings, loaded.declarations, loaded.origin, user=made_for.user, nixos=made_for.nixos
     ):
+        files[unit.name] = unit
+    for unit in keeper_units.keeper_units(loaded.settings.keeper, loaded.origin, nixos=made_for.nixos):
         files[unit.name] = unit
     return files
 
@@ -183,7 +189,7 @@ def write_files(files: Iterable[UnitFile], directory: Path) -> None:
     for file in files:
         folder, slash, _ = file.name.rpartition("/")
         if slash and folder not in made:
-            Path(directory, folder).mkdir(exist_ok=True)
+            Path(directory, folder).mkdir(parents=True, exist_ok=True)
             made.add(folder)
         if file.target is not None:
             Path(directory, file.name).symlink_to(file.target)
@@ -248,12 +254,13 @@ def _only_ours(directory: Path) -> None:
 def is_ours(path: Path) -> bool:
     """Tell whether rota wrote a file or symlink."""
     if path.is_symlink():
-        linked = (names.TARGET, names.METRICS_SOCKET, names.NOTIFY_SERVICE)
+        linked = (names.TARGET, names.METRICS_SOCKET, names.NOTIFY_SERVICE, names.KEEPER_SERVICE)
         return path.name in linked and os.readlink(path) == f"../{path.name}"  # noqa: PTH115
     if not path.is_file():
         return False
+    marker = names.RULES_MARKER if path.suffix == ".rules" else names.MARKER
     with path.open("rb") as file:
-        return file.read(len(names.MARKER)) == names.MARKER.encode()
+        return file.read(len(marker)) == marker.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,11 +271,13 @@ class Plan:
         files: what is wanted.
         before: texts of rota's files that are there now, by name; a symlink's is "".
         foreign: wanted names that are taken by files rota did not write.
+        rules_dir: where rules of polkit are installed; None: not where these are for a user.
     """
 
     files: Files
     before: Mapping[str, str]
     foreign: tuple[str, ...] = ()
+    rules_dir: Path | None = None
 
     @property
     def added(self) -> list[str]:
@@ -299,16 +308,23 @@ class Plan:
         return self.files[name].text or "" if name in self.files else ""
 
 
-def compare(files: Files, directory: Path) -> Plan:
-    """Return what would change in a directory, which may hold units of others."""
+def place(name: str, directory: Path, rules_dir: Path | None) -> Path:
+    """Return where a file is installed: rules of polkit beside others of theirs, all else with units."""
+    if name == names.KEEPER_RULES and rules_dir is not None:
+        return rules_dir / Path(name).name
+    return directory / name
+
+
+def compare(files: Files, directory: Path, rules_dir: Path | None = None) -> Plan:
+    """Return what would change in a directory, which may hold units of others, and among rules of polkit."""
     before: dict[str, str] = {}
-    others = ("rota.slice", names.METRICS_SOCKET, names.NOTIFY_DROP_IN, *_LINKS)
-    found = [*directory.glob("rota-*.*"), *(directory / name for name in others)]
-    for path in found:
+    others = ("rota.slice", names.METRICS_SOCKET, names.NOTIFY_DROP_IN, names.KEEPER_DROP_IN, *_LINKS)
+    found = {str(path.relative_to(directory)): path for path in directory.glob("rota-*.*")}
+    found |= {name: place(name, directory, rules_dir) for name in (*others, names.KEEPER_RULES)}
+    for name, path in found.items():
         if is_ours(path):
-            text = "" if path.is_symlink() else path.read_text("utf-8", "replace")
-            before[str(path.relative_to(directory))] = text
-    foreign = tuple(
-        sorted(name for name in files if name not in before and os.path.lexists(directory / name))
+            before[name] = "" if path.is_symlink() else path.read_text("utf-8", "replace")
+    foreign = sorted(
+        name for name in files if name not in before and os.path.lexists(place(name, directory, rules_dir))
     )
-    return Plan(files, before, foreign)
+    return Plan(files, before, tuple(foreign), rules_dir)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -18,13 +18,13 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     StrictStr,
-    model_validator,
 )
 
 from rota import keeper_rules, quantity
 from rota.keeper_rules import Override, Policy, Rules, is_pattern, matches
-from rota.model import Duration, QuietHours, Record, TimeZone, _key
 from rota.quiet import parse_quiet
+from rota.record import Duration, QuietHours, Record, TimeZone, key
+from rota.rules import Breach, dotted
 
 KINDS = ("agent", "check", "container", "database", "disk", "endpoint", "host", "query", "rotad", "unit")
 """Of targets; the keeper knows what can be wrong with each."""
@@ -89,7 +89,7 @@ Growth = Annotated[StrictFloat | StrictInt, BeforeValidator(_not_bool), Field(ge
 class KeeperPolicy(Record):
     """What holds for targets where nothing else is said of them."""
 
-    strikes: tuple[Step, ...] = _key(
+    strikes: tuple[Step, ...] = key(
         ("note", "act", "escalate"),
         "What each strike leads to: note, act or escalate (tell a person). After the last, hands off until "
         "`rota keeper resume TARGET`.",
@@ -97,21 +97,21 @@ class KeeperPolicy(Record):
         min_length=1,
         max_length=20,
     )
-    attempts: StrictInt = _key(3, "Most actions on a target within window.", 2, ge=1, le=1000)
-    window: Settle = _key("1h", "See attempts.", "30min")
-    cooldown: Span = _key("30s", "Rest after an action; times growth for each further one.", "1min")
-    growth: Growth = _key(2.0, "By what cooldown grows, from 1 (not at all) to 10.", 1.5)
-    max_cooldown: Span = _key("15min", "cooldown never grows beyond this.", "1h")
-    settle: Settle = _key(
+    attempts: StrictInt = key(3, "Most actions on a target within window.", 2, ge=1, le=1000)
+    window: Settle = key("1h", "See attempts.", "30min")
+    cooldown: Span = key("30s", "Rest after an action; times growth for each further one.", "1min")
+    growth: Growth = key(2.0, "By what cooldown grows, from 1 (not at all) to 10.", 1.5)
+    max_cooldown: Span = key("15min", "cooldown never grows beyond this.", "1h")
+    settle: Settle = key(
         "30s",
         "How long a step is given to take effect: a finding so long after a remedy is the remedy's failure.",
         "2min",
     )
-    healthy_after: Settle = _key(
+    healthy_after: Settle = key(
         "10min", "So long without a finding: strikes, cooldown and growth begin anew.", "1h"
     )
-    answer_within: Settle = _key("1h", "In mode ask: so long a question is open.", "12h")
-    remedy: RemedyText = _key(
+    answer_within: Settle = key("1h", "In mode ask: so long a question is open.", "12h")
+    remedy: RemedyText = key(
         "restart",
         "restart (start, for what does not run; clean, for disks), start, reset-failed, clean, none, "
         "agent:NAME or command:NAME.",
@@ -122,74 +122,74 @@ class KeeperPolicy(Record):
 class KeeperTarget(Record):
     """What holds for the targets of a name or pattern: keys not written are of less specific ones."""
 
-    mode: Mode | None = _key(None, "observe, ask or act, instead of [keeper]'s.", "ask")
-    after: tuple[Pattern, ...] | None = _key(
+    mode: Mode | None = key(None, "observe, ask or act, instead of [keeper]'s.", "ask")
+    after: tuple[Pattern, ...] | None = key(
         None,
         "Targets that it needs: while one has a finding, that one is healed first, and only it.",
         ["unit:postgresql.service"],
     )
-    strikes: tuple[Step, ...] | None = _key(
+    strikes: tuple[Step, ...] | None = key(
         None, "As in [keeper.policy].", ["act", "escalate"], min_length=1, max_length=20
     )
-    attempts: StrictInt | None = _key(None, "As in [keeper.policy].", 1, ge=1, le=1000)
-    window: Settle | None = _key(None, "As in [keeper.policy].", "30min")
-    cooldown: Span | None = _key(None, "As in [keeper.policy].", "1min")
-    growth: Growth | None = _key(None, "As in [keeper.policy].", 1.5)
-    max_cooldown: Span | None = _key(None, "As in [keeper.policy].", "1h")
-    settle: Settle | None = _key(None, "As in [keeper.policy].", "2min")
-    healthy_after: Settle | None = _key(None, "As in [keeper.policy].", "1h")
-    answer_within: Settle | None = _key(None, "As in [keeper.policy].", "12h")
-    remedy: RemedyText | None = _key(None, "As in [keeper.policy].", "reset-failed")
+    attempts: StrictInt | None = key(None, "As in [keeper.policy].", 1, ge=1, le=1000)
+    window: Settle | None = key(None, "As in [keeper.policy].", "30min")
+    cooldown: Span | None = key(None, "As in [keeper.policy].", "1min")
+    growth: Growth | None = key(None, "As in [keeper.policy].", 1.5)
+    max_cooldown: Span | None = key(None, "As in [keeper.policy].", "1h")
+    settle: Settle | None = key(None, "As in [keeper.policy].", "2min")
+    healthy_after: Settle | None = key(None, "As in [keeper.policy].", "1h")
+    answer_within: Settle | None = key(None, "As in [keeper.policy].", "12h")
+    remedy: RemedyText | None = key(None, "As in [keeper.policy].", "reset-failed")
 
 
 class Keeper(Record):
     """The Home Keeper: what it may do about what it finds."""
 
-    enable: StrictBool = _key(False, "true: the Home Keeper runs.", True)
-    mode: Mode = _key(
+    enable: StrictBool = key(False, "true: the Home Keeper runs.", True)
+    mode: Mode = key(
         "act", "For targets that are named: observe (nothing is done), ask (a person is asked) or act.", "ask"
     )
-    unnamed: Mode = _key("observe", "The same for all other targets.", "ask")
-    actions_per_hour: StrictInt = _key(20, "Most actions of the whole house.", 6, ge=1, le=1000)
-    never: tuple[Pattern, ...] = _key(
+    unnamed: Mode = key("observe", "The same for all other targets.", "ask")
+    actions_per_hour: StrictInt = key(20, "Most actions of the whole house.", 6, ge=1, le=1000)
+    never: tuple[Pattern, ...] = key(
         (),
         "Targets never to be touched, beside init, D-Bus, sshd, rotad, journald, logind and the keeper.",
         ["unit:postgresql.service"],
     )
-    quiet: tuple[QuietHours, ...] = _key(
+    quiet: tuple[QuietHours, ...] = key(
         (),
         "Times of day when nothing is done, and nobody told, unless it is critical; local time.",
         ["22:30-07:00"],
     )
-    timezone: TimeZone | None = _key(
+    timezone: TimeZone | None = key(
         None, "IANA time zone of quiet; the machine's own by default.", "Europe/Rome"
     )
-    policy: KeeperPolicy = _key(KeeperPolicy(), "What holds where nothing else is said.", {"settle": "1min"})
-    targets: Mapping[Pattern, KeeperTarget] = _key(
+    policy: KeeperPolicy = key(KeeperPolicy(), "What holds where nothing else is said.", {"settle": "1min"})
+    targets: Mapping[Pattern, KeeperTarget] = key(
         {},
         "Targets, KIND:NAME, or patterns with * and ?: the most specific that sets a key wins.",
         {"container:web-*": {"mode": "ask"}},
     )
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        for found in (_never_and_named(self), _in_circles(self)):
-            for problem in found:
-                raise ValueError(problem)
-        return self
+
+def breaches(keeper: Keeper) -> Iterator[Breach]:
+    """Yield every rule between keys that is broken; keys are those below [keeper]."""
+    yield from _never_and_named(keeper)
+    yield from _in_circles(keeper)
 
 
-def _never_and_named(keeper: Keeper) -> Iterator[str]:
+def _never_and_named(keeper: Keeper) -> Iterator[Breach]:
     """Yield what says of one target both that it is acted on and that it is not."""
     rules = Rules(never=keeper.never)
     for name, target in keeper.targets.items():
         wanted = target.mode or keeper.mode
         pattern = None if is_pattern(name) else keeper_rules.never(rules, name)
         if pattern is not None and wanted != "observe":
-            yield f'targets."{name}": is never touched ({pattern}); write mode = "observe", or leave it out'
+            told = f'is never touched ({pattern}); write mode = "observe", or leave it out'
+            yield Breach(dotted("targets", name), told)
 
 
-def _in_circles(keeper: Keeper) -> Iterator[str]:
+def _in_circles(keeper: Keeper) -> Iterator[Breach]:
     """Yield targets that need themselves, through others."""
     needs = {name: target.after or () for name, target in keeper.targets.items()}
 
@@ -197,10 +197,10 @@ def _in_circles(keeper: Keeper) -> Iterator[str]:
         return [other for pattern in needs[name] for other in needs if _meet(pattern, other)]
 
     for name in needs:
-        path = _path_back(name, reached)
-        if path:
-            chain = ", which needs ".join(f'"{item}"' for item in path)
-            yield f'targets."{name}".after: needs {chain}; one of them has to be healed first'
+        if back := _path_back(name, reached):
+            chain = ", which needs ".join(f'"{item}"' for item in back)
+            told = f"needs {chain}; one of them has to be healed first"
+            yield Breach(dotted("targets", name, "after"), told)
 
 
 def _meet(pattern: str, other: str) -> bool:

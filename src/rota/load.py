@@ -13,12 +13,14 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from rota import names, rules, schedule
+from rota import keeper_parts, names, rules, schedule
 from rota.errors import Exit, Problem, RotaError, nearest
-from rota.model import Agent, Declaration, Settings
+from rota.model import Agent, Declaration
 from rota.naming import Naming
+from rota.record import is_table, records_in
+from rota.settings import HomeKeeper, Settings
 
-_RESERVED = {"home-keeper": "is the Home Keeper's, which is not available in this version"}
+_RESERVED = {"home-keeper": "is the Home Keeper's own, which [keeper] in rota.toml turns on"}
 
 _TYPES: Mapping[str, str] = {
     "string_type": "a string",
@@ -29,6 +31,7 @@ _TYPES: Mapping[str, str] = {
     "mapping_type": "a table",
     "model_type": "a table",
     "model_attributes_type": "a table",
+    "float_type": "a number",
 }
 _IDENTIFIER = "must be letters, digits and"
 _PATTERNS: Mapping[str, str] = {
@@ -38,6 +41,7 @@ _PATTERNS: Mapping[str, str] = {
     r"[A-Za-z_][A-Za-z0-9_]*": f"{_IDENTIFIER} _, not beginning with a digit",
     r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,254}": f"{_IDENTIFIER} _ . -, not beginning with a dot, 255 at most",
     r"[a-z0-9*?\[\]!-]+": "must be an agent's name, perhaps with * and ?",
+    r"[^\s/:]{1,15}": "must be the name of a network interface: 15 characters at most, no blank, / or :",
     r"(X-)?[A-Z][A-Za-z0-9]*": "is not the name of a [Service] key; systemd's begin with a capital",
 }
 
@@ -87,17 +91,6 @@ def _escaped(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def _children(model: type[BaseModel], key: str) -> type[BaseModel] | None:
-    """Return the record that a key of `model` holds, if it holds one, directly or in a list or table."""
-    field = model.model_fields.get(key)
-    if field is None:
-        return None
-    found = re.findall(r"rota\.model\.(\w+)", str(field.annotation))
-    from rota import model as module  # noqa: PLC0415  (only when an unknown key is explained)
-
-    return getattr(module, found[0]) if found else None
-
-
 def _key_path(loc: Sequence[int | str], raw: object, *, missing: bool) -> tuple[str, object]:
     """Turn pydantic's location into the path as written, and the value there.
 
@@ -109,34 +102,45 @@ def _key_path(loc: Sequence[int | str], raw: object, *, missing: bool) -> tuple[
         if part == "[key]":
             value = ""  # what is wrong is the key, which the path ends in
         elif isinstance(value, dict) and part in value:
-            path, value = f"{path}.{part}" if path else str(part), value[part]
+            path, value = _below(path, str(part)), value[part]
         elif isinstance(value, list) and isinstance(part, int) and part < len(value):
             path, value = f"{path}[{part}]", value[part]
         elif missing and index == len(loc) - 1:
-            path = f"{path}.{part}" if path else str(part)
+            path = _below(path, str(part))
     return path, value
 
 
+def _below(path: str, key: str) -> str:
+    return f"{path}.{rules.dotted(key)}" if path else rules.dotted(key)
+
+
 def _unknown_key(model: type[BaseModel], loc: Sequence[int | str]) -> str:
-    owner: type[BaseModel] = model
+    owner, chosen = model, False  # chosen by a person: the next part is a name, and no key of ours
     for part in loc[:-1]:
-        owner = (_children(owner, part) if isinstance(part, str) else None) or owner
+        field = None if chosen else owner.model_fields.get(str(part))
+        chosen = field is not None and is_table(field.annotation)
+        owner = next(records_in(field.annotation), owner) if field is not None else owner
     return f"unknown key{nearest(str(loc[-1]), owner.model_fields)}"
 
 
 def _literal(error: Mapping[str, Any]) -> str:
-    choices = re.findall(r"'(\w+)'", error["ctx"]["expected"])
+    choices = re.findall(r"'([\w-]+)'", error["ctx"]["expected"])
     word = error["input"]
     hint = nearest(word, choices) if isinstance(word, str) else ""
     return f"must be one of {', '.join(choices)}{hint}"
 
 
+def _bare(pattern: str) -> str:
+    return pattern.removeprefix("^").removesuffix("$")
+
+
 _MESSAGES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "missing": lambda _: "is required",
     "literal_error": _literal,
-    "string_pattern_mismatch": lambda error: _PATTERNS[error["ctx"]["pattern"].strip("^$")],
+    "string_pattern_mismatch": lambda error: _PATTERNS[_bare(error["ctx"]["pattern"])],
     "greater_than_equal": lambda error: f"must be at least {error['ctx']['ge']}",
     "too_short": lambda _: "must name one at least",
+    "too_long": lambda error: f"must name {error['ctx']['max_length']} at most",
     "less_than_equal": lambda error: f"must be at most {error['ctx']['le']}",
     "value_error": lambda error: str(error["ctx"]["error"]),
 }
@@ -168,10 +172,15 @@ def _explain(failed: ValidationError, model: type[BaseModel], raw: object) -> It
         key, value = _key_path(error["loc"], raw, missing=error["type"] == "missing")
         by_key.setdefault(key, []).append((error["type"], _message(error, model), value))
     for key, found in by_key.items():
-        if isinstance(found[0][2], list) and any(other.startswith(f"{key}[") for other in by_key):
+        if isinstance(found[0][2], list | dict) and any(
+            other.startswith((f"{key}[", f"{key}.")) for other in by_key
+        ):
             continue  # the other branch of a union; the item's own error says more
         specific = [item for item in found if item[0] not in _TYPES] or found
         messages = list(dict.fromkeys(message.removeprefix("must be ") for _, message, _ in specific))
+        messages = [
+            one for one in messages if one != _TYPES["int_type"] or _TYPES["float_type"] not in messages
+        ]
         if specific is found and found[0][0] in _TYPES:
             message = f"must be {' or '.join(messages)}"
         else:
@@ -235,8 +244,10 @@ class _Reader:
         self.problems: list[Problem] = []
         self.declarations: dict[str, Declaration] = {}
         self.settings = Settings()
+        self.keeper = HomeKeeper()
         self.settled = True
         self.declared = 0
+        self.agents: dict[str, bool] = {}
         self.places: dict[str, tuple[str, str]] = {}
 
     def report(self, file: str, prefix: str, found: Iterable[rules.Breach]) -> None:
@@ -272,11 +283,13 @@ class _Reader:
         """Check one agent's declaration, and keep it if it is right."""
         self.declared += 1
         before = len(self.problems)
+        self.agents[name] = not isinstance(raw, dict) or raw.get("enabled") is not False
         if not re.fullmatch(names.AGENT_NAME, name):
             message = "an agent's name is lower-case letters, digits and -, 63 characters at most"
             self.problems.append(Problem(file, prefix, message, name))
         elif name in _RESERVED:
-            self.problems.append(Problem(file, prefix, f"the name {name} {_RESERVED[name]}"))
+            message = self.naming.message(f"the name {name} {_RESERVED[name]}")
+            self.problems.append(Problem(file, prefix, message))
         if not isinstance(raw, dict):
             self.problems.append(Problem(file, prefix, "must be a table"))
             return
@@ -306,9 +319,14 @@ class _Reader:
         except ValidationError as failed:
             self.report_setting(file, "", _explain(failed, Settings, raw))
             self.settled = False
+            self.keeper = keeper_parts.sound(raw.get("keeper"))
         else:
             self.report_setting(file, "", _unavailable(settings))
-            self.settings = settings
+            self.settings, self.keeper = settings, settings.keeper
+
+    def check_keeper(self, settings_file: str) -> None:
+        """Report rules of [keeper] that are broken: also where some other key of it is wrong."""
+        self.report_setting(settings_file, "keeper", keeper_parts.breaches(self.keeper, self.agents))
 
     def check_runners(self, settings_file: str) -> None:
         if not self.settled:
@@ -379,6 +397,7 @@ def _load_directory(reader: _Reader, directory: Path) -> None:
         reader.agent(name, content, path, file)
     reader.check_runners("rota.toml")
     reader.check_channels("rota.toml")
+    reader.check_keeper("rota.toml")
 
 
 def _load_json(reader: _Reader, path: Path) -> None:
@@ -399,6 +418,7 @@ def _load_json(reader: _Reader, path: Path) -> None:
         reader.agent(name, content, source, file, prefix)
     reader.check_runners(path.name)
     reader.check_channels(path.name)
+    reader.check_keeper(path.name)
 
 
 def load(config: Path, *, nixos: bool = False) -> Loaded:

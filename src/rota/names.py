@@ -50,8 +50,17 @@ NOTIFY_DROP_IN = f"{NOTIFY_SERVICE}.d/50-rota.conf"
 NOTIFY_LINKS = (f"multi-user.target.wants/{NOTIFY_SERVICE}", f"default.target.wants/{NOTIFY_SERVICE}")
 """Who tells people; what is declared of it; and what starts it, on the system and for a user."""
 
+KEEPER_USER = "rota-keeper"
+KEEPER_SERVICE = "rota-home-keeper.service"
+KEEPER_DROP_IN = f"{KEEPER_SERVICE}.d/50-rota.conf"
+KEEPER_LINK = f"multi-user.target.wants/{KEEPER_SERVICE}"
+KEEPER_RULES = "polkit-1/rules.d/50-rota-keeper.rules"
+"""What its user may do: among the units in what `rota generate` writes, below /etc where it is installed."""
+RULES_DIR = "/etc/polkit-1/rules.d"
+
 MARKER = "# Made by rota"
-"""Begins every file that rota writes; what does not begin so is never touched."""
+RULES_MARKER = "// Made by rota"
+"""Begin every file that rota writes; what does not begin so is never touched."""
 
 SECTION = "X-Rota"
 """Section of a service file that says what was declared; systemd passes over X- sections."""
@@ -69,6 +78,6 @@ def timer_of(agent: str) -> str:
 
 @lru_cache(1024)
 def agent_of(unit: str) -> str | None:
-    """Return the agent a service or timer unit belongs to, None for other units."""
+    """Return the agent a service or timer unit belongs to, None for other units and the Home Keeper's."""
     found = _UNIT.fullmatch(unit)
-    return found[1] if found else None
+    return found[1] if found and unit != KEEPER_SERVICE else None

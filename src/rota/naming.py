@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import functools
 import re
-import typing
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from rota.model import Agent, Settings
+from rota.model import Agent
+from rota.record import is_table, records_in
+from rota.settings import Settings
 
 _ROOT = "services.rota"
+_APART = {"runners": "runners", "keeper": "homeKeeper"}
+"""Settings with options of their own; the others are below `settings`."""
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_'-]*")
+_PART = re.compile(r"""("(?:[^"\\]|\\.)*"|[^."\[]+)((?:\[[0-9]+\])*)\.?""")
+_ESCAPED = re.compile(r"\\(.)")
+_TABLE = re.compile(r"\[((?:runners|channels|keeper)(?:\.[^\]]+)?)\](?: in \S+\.(?:toml|json))?")
+"""As messages name a table, and perhaps its file."""
 
 
 def camel(key: str) -> str:
@@ -30,51 +36,41 @@ def attribute(name: str) -> str:
     return f'"{text}"'
 
 
-def _records(annotation: object) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in typing.get_args(annotation):
-        yield from _records(argument)
-
-
-def _is_table(annotation: object) -> bool:
-    origin = typing.get_origin(annotation)
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return True
-    return any(_is_table(argument) for argument in typing.get_args(annotation))
-
-
 @functools.cache
-def _keys() -> tuple[frozenset[str], frozenset[str]]:
-    """Return all keys of the schema, and those that hold a table whose keys a person chooses."""
+def _keys() -> frozenset[str]:
+    """Return all keys of the schema."""
     found: set[str] = set()
-    tables: set[str] = set()
     todo: list[type[BaseModel]] = [Agent, Settings]
     while todo:
         for key, info in todo.pop().model_fields.items():
-            todo += [record for record in _records(info.annotation) if key not in found]
+            todo += [record for record in records_in(info.annotation) if key not in found]
             found.add(key)
-            if _is_table(info.annotation):
-                tables.add(key)
-    return frozenset(found), frozenset(tables)
+    return frozenset(found)
 
 
-def _option(key: str) -> str:
-    """Return a key's path below an agent, or below `services.rota`, in camelCase."""
-    keys, tables = _keys()
-    path = ""
-    rest = key
-    while rest:
-        part, _, rest = rest.partition(".")
-        name, bracket, index = part.partition("[")
-        path += f"{'.' if path else ''}{camel(name) if name in keys else attribute(name)}{bracket}{index}"
-        if name in tables and rest:
-            if name in ("runners", "channels"):  # their tables have keys of the schema again
-                chosen, _, rest = rest.partition(".")
-                path += f".{attribute(chosen)}"
-            else:
-                return f"{path}.{attribute(rest)}"
-    return path
+def _unquoted(name: str) -> str:
+    return _ESCAPED.sub(r"\1", name[1:-1]) if name.startswith('"') else name
+
+
+def _option(key: str, record: type[BaseModel]) -> str:
+    """Return a key of a record, as `rules.dotted` writes it, as a path of NixOS options."""
+    known: tuple[type[BaseModel], ...] = (record,)
+    chosen = False  # by a person: the next name is no key of ours
+    path: list[str] = []
+    for found in _PART.finditer(key):
+        name, index = _unquoted(found[1]), found[2]
+        if chosen and not known:
+            path.append(attribute(_unquoted(key[found.start() :])))
+            break
+        if chosen:
+            path.append(attribute(name) + index)
+            chosen = False
+            continue
+        field = next((one.model_fields[name] for one in known if name in one.model_fields), None)
+        path.append((attribute(name) if field is None else camel(name)) + index)
+        known = () if field is None else tuple(records_in(field.annotation))
+        chosen = field is not None and is_table(field.annotation)
+    return ".".join(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,21 +92,23 @@ class Naming:
         """Return the file and the full key of a setting."""
         if not self.nixos:
             return file, key
-        below = "" if key.startswith("runners") else "settings."
-        return "", f"{_ROOT}.{below}{_option(key)}"
+        option = _option(key, Settings)
+        for apart, root in _APART.items():
+            if option.partition(".")[0].partition("[")[0] == apart:
+                return "", f"{_ROOT}.{root}{option.removeprefix(apart)}"
+        return "", f"{_ROOT}.settings.{option}"
 
     def key(self, key: str) -> str:
         """Return a key within an agent."""
-        return _option(key) if self.nixos else key
+        return _option(key, Agent) if self.nixos else key
 
     def message(self, text: str) -> str:
         """Return a sentence with the keys that it names."""
         if not self.nixos:
             return text
-        found = "|".join(sorted((key for key in _keys()[0] if "_" in key), key=len, reverse=True))
+        found = "|".join(sorted((key for key in _keys() if "_" in key), key=len, reverse=True))
         text = re.sub(rf"\b(?:{found})\b", lambda match: camel(match[0]), text)
-        text = re.sub(r"\[(runners\.[^\]]+)\] in \S+\.(?:toml|json)", rf"{_ROOT}.\1", text)
-        return re.sub(r"\[(channels\.[^\]]+)\] in \S+\.(?:toml|json)", rf"{_ROOT}.settings.\1", text)
+        return _TABLE.sub(lambda match: self.setting("", match[1])[1], text)
 
     def source(self, path: str, key: str) -> str:
         """Return where something is declared, for the head of a unit file.

@@ -17,7 +17,19 @@ class Breach(NamedTuple):
     value: str = ""
 
 
+def dotted(*keys: str) -> str:
+    """Return keys as one, as TOML writes it: quoted where it must be, `targets."unit:a.service".mode`."""
+    return ".".join(key if _BARE.fullmatch(key) else f'"{_QUOTED.sub(_escape, key)}"' for key in keys)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return f"\\{found[0]}"
+
+
 Raw = Mapping[str, Any]
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_QUOTED = re.compile(r'["\\]')
 
 KINDS = ("cron", "every", "calendar", "once", "on_boot", "solar")
 _COMPANIONS: Mapping[str, tuple[str, ...]] = {

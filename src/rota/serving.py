@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 from rota.errors import RotaError
-from rota.names import METRICS_SERVICE, METRICS_SOCKET, NOTIFY_SERVICE
+from rota.names import (
+    KEEPER_DROP_IN,
+    KEEPER_SERVICE,
+    METRICS_SERVICE,
+    METRICS_SOCKET,
+    NOTIFY_DROP_IN,
+    NOTIFY_SERVICE,
+)
 from rota.systemd import Systemd
 
 _STOPPED = ("inactive", "failed")
@@ -15,6 +22,12 @@ _STOPPED = ("inactive", "failed")
 METRICS = (METRICS_SOCKET, METRICS_SERVICE)
 """systemd starts no socket whose service is running, with what the socket was before."""
 NOTIFY = (NOTIFY_SERVICE,)
+MADE_OF: Mapping[str, tuple[str, ...]] = {
+    METRICS_SOCKET: METRICS,
+    NOTIFY_DROP_IN: NOTIFY,
+    KEEPER_DROP_IN: (KEEPER_SERVICE,),
+}
+"""By the file that turns them on: units that are stopped when it changes, of which the first is started."""
 
 
 async def release(systemd: Systemd, units: Iterable[str], before: str | None, after: str | None) -> None:
@@ -22,7 +35,7 @@ async def release(systemd: Systemd, units: Iterable[str], before: str | None, af
 
     Args:
         systemd: the manager.
-        units: METRICS or NOTIFY.
+        units: a row of MADE_OF.
         before: the text of the file that is in place; None if there is none.
         after: of that which is to be.
     """
@@ -39,11 +52,12 @@ async def release(systemd: Systemd, units: Iterable[str], before: str | None, af
 _WITHOUT = {
     METRICS_SOCKET: ("metrics are not served", "Is the address taken? See "),
     NOTIFY_SERVICE: ("nobody is told of runs", "See "),
+    KEEPER_SERVICE: ("the Home Keeper does not watch", "See "),
 }
 
 
 async def start(systemd: Systemd, unit: str) -> None:
-    """Start the socket of metrics, or rotad-notify, if it is not; to be called when systemd has read it.
+    """Start the first unit of a row of MADE_OF, if it is not; to be called when systemd has read it.
 
     Raises:
         RotaError: it does not start.

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rota import names, sandbox, schedule
-from rota.model import Declaration, Metrics, Runner, Sandbox, Settings
+from rota.model import Declaration, Metrics, Runner, Sandbox
 from rota.said import LONGEST_RESULT, MARK
+from rota.settings import Settings
 
 # CPUWeight= and IOWeight=, systemd.resource-control(5): 100 is everyone else's.
 WEIGHTS: Mapping[str, int] = {"critical": 1000, "high": 300, "medium": 100, "low": 30, "background": 5}

@@ -13,7 +13,17 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StrictBool, StrictFloat, StrictInt, StrictStr, StringConstraints
 
-from rota.model import AbsolutePath, Duration, Line, Percent, Record, Size, _checked, _key
+from rota.record import (
+    AbsolutePath,
+    CredentialFile,
+    Duration,
+    Line,
+    Percent,
+    Record,
+    Size,
+    checked,
+    key,
+)
 from rota.watches import seconds
 
 Number = StrictInt | StrictFloat
@@ -62,37 +72,37 @@ def _url(text: str) -> str:
 
 
 Host = Annotated[StrictStr, AfterValidator(_host)]
-Address = Annotated[StrictStr, _checked(split_address)]
+Address = Annotated[StrictStr, checked(split_address)]
 Url = Annotated[StrictStr, AfterValidator(_url)]
 
 
 class Percents(Record):
     """Limits in percent; what is not written is the watch's own default."""
 
-    warning: Percent | None = _key(None, "A warning from here on.", "90%")
-    critical: Percent | None = _key(None, "Critical from here on.", "97%")
-    margin: Percent | None = _key(None, "The finding closes when the value is so far on the good side.", "5%")
-    hold: Duration | None = _key(None, "It must be bad for so long first.", "1min")
+    warning: Percent | None = key(None, "A warning from here on.", "90%")
+    critical: Percent | None = key(None, "Critical from here on.", "97%")
+    margin: Percent | None = key(None, "The finding closes when the value is so far on the good side.", "5%")
+    hold: Duration | None = key(None, "It must be bad for so long first.", "1min")
 
 
 class Numbers(Record):
     """Limits as numbers; what is not written is the watch's own default."""
 
-    warning: Number | None = _key(None, "A warning from here on.", 3)
-    critical: Number | None = _key(None, "Critical from here on.", 10)
-    margin: Number | None = _key(None, "The finding closes when the value is so far on the good side.", 1)
-    hold: Duration | None = _key(None, "It must be bad for so long first.", "1min")
+    warning: Number | None = key(None, "A warning from here on.", 3)
+    critical: Number | None = key(None, "Critical from here on.", 10)
+    margin: Number | None = key(None, "The finding closes when the value is so far on the good side.", 1)
+    hold: Duration | None = key(None, "It must be bad for so long first.", "1min")
 
 
 class Spans(Record):
     """Limits as spans of time; what is not written is the watch's own default."""
 
-    warning: Duration | None = _key(None, "A warning from here on.", "1min")
-    critical: Duration | None = _key(None, "Critical from here on.", "10min")
-    margin: Duration | None = _key(
+    warning: Duration | None = key(None, "A warning from here on.", "1min")
+    critical: Duration | None = key(None, "Critical from here on.", "10min")
+    margin: Duration | None = key(
         None, "The finding closes when the value is so far on the good side.", "10s"
     )
-    hold: Duration | None = _key(None, "It must be bad for so long first.", "1min")
+    hold: Duration | None = key(None, "It must be bad for so long first.", "1min")
 
 
 class Row(NamedTuple):
@@ -159,13 +169,13 @@ def _told(name: str) -> str:
 
 
 def _limit(name: str, *examples: object) -> Any:
-    return _key(True, _told(name), *examples)
+    return key(True, _told(name), *examples)
 
 
 class Watch(Record):
     """What is watched of this machine: true for the defaults, false for not at all, or other limits."""
 
-    interval: Duration = _key("15s", "From one look at the host to the next.")
+    interval: Duration = key("15s", "From one look at the host to the next.")
     cpu: Percents | StrictBool = _limit("cpu", {"warning": "90%", "hold": "30min"})
     load: Numbers | StrictBool = _limit("load", {"warning": 2.5})
     memory: Percents | StrictBool = _limit("memory", {"critical": "95%"})
@@ -175,7 +185,7 @@ class Watch(Record):
     pressure_io: Percents | StrictBool = _limit("pressure_io", {"hold": "20min"})
     space: Percents | StrictBool = _limit("space", {"warning": "85%", "critical": "95%"})
     inodes: Percents | StrictBool = _limit("inodes", {"warning": "85%"})
-    enough: Size = _key("100G", "A file system with so many bytes left is not full, whatever the share.")
+    enough: Size = key("100G", "A file system with so many bytes left is not full, whatever the share.")
     temperature: Numbers | StrictBool = _limit("temperature", {"warning": 15})
     gpu_memory: Percents | StrictBool = _limit("gpu_memory", False)
     gpu_temperature: Numbers | StrictBool = _limit("gpu_temperature", {"warning": 8})
@@ -185,13 +195,13 @@ class Watch(Record):
     missed: Numbers | StrictBool = _limit("missed", {"warning": 2})
     rotad_lag: Spans | StrictBool = _limit("rotad_lag", {"warning": "5min"})
     rotad: Spans | StrictBool = _limit("rotad", {"warning": "1min"})
-    smart: Duration | StrictBool = _key(
+    smart: Duration | StrictBool = key(
         True, "How often disks are asked for their own diagnosis by smartctl, where it is; true: 1h.", "6h"
     )
-    journal: Duration | StrictBool = _key(
+    journal: Duration | StrictBool = key(
         True, "How often an entry is written to the journal and read back; true: 10min.", "1h"
     )
-    interfaces: tuple[InterfaceName, ...] | StrictBool = _key(
+    interfaces: tuple[InterfaceName, ...] | StrictBool = key(
         True,
         "Network interfaces that must have a carrier; true: all that are hardware, once they had one.",
         ["eth0"],
@@ -201,46 +211,44 @@ class Watch(Record):
 class DiskWatch(Record):
     """How the file system mounted at this path is watched; what is not written is as in [keeper.watch]."""
 
-    watch: StrictBool = _key(True, "false: not watched.", False)
-    space: Percents | StrictBool = _key(True, "Limits of the share of bytes in use.", {"warning": "95%"})
-    inodes: Percents | StrictBool = _key(True, "Limits of the share of inodes in use.", False)
-    enough: Size | None = _key(None, "With so many bytes left it is not full, whatever the share.", "5G")
-    required: StrictBool = _key(False, "true: it is a finding that nothing is mounted there.", True)
+    watch: StrictBool = key(True, "false: not watched.", False)
+    space: Percents | StrictBool = key(True, "Limits of the share of bytes in use.", {"warning": "95%"})
+    inodes: Percents | StrictBool = key(True, "Limits of the share of inodes in use.", False)
+    enough: Size | None = key(None, "With so many bytes left it is not full, whatever the share.", "5G")
+    required: StrictBool = key(False, "true: it is a finding that nothing is mounted there.", True)
 
 
 class DnsWatch(Record):
     """A question to a name server."""
 
     name: Host = Field(description="What is asked for.", examples=["nas.home"])
-    record: Literal["A", "AAAA", "CNAME", "MX", "NS", "PTR", "TXT"] = _key(
+    record: Literal["A", "AAAA", "CNAME", "MX", "NS", "PTR", "TXT"] = key(
         "A", "Which kind of record.", "AAAA"
     )
-    server: Host | None = _key(None, "The server that is asked; the machine's own by default.", "192.168.1.1")
-    port: StrictInt = _key(53, "The server's port.", 5353, ge=1, le=65535)
-    expect: tuple[Line, ...] = _key((), "What must be among the answers; none: any.", ["192.168.1.2"])
+    server: Host | None = key(None, "The server that is asked; the machine's own by default.", "192.168.1.1")
+    port: StrictInt = key(53, "The server's port.", 5353, ge=1, le=65535)
+    expect: tuple[Line, ...] = key((), "What must be among the answers; none: any.", ["192.168.1.2"])
 
 
 class EndpointWatch(Record):
     """Something on the network: exactly one of ping, tcp, http and dns."""
 
-    ping: Host | None = _key(None, "A host that answers pings.", "192.168.1.1")
-    tcp: Address | None = _key(None, "A host and a port where somebody accepts connections.", "nas:22")
-    http: Url | None = _key(None, "A URL; redirects are not followed.", "https://nas.home/health")
-    dns: DnsWatch | None = _key(None, "A question to a name server.", {"name": "nas.home"})
-    interval: Duration = _key(_INTERVAL, "From one try to the next.")
-    timeout: Duration = _key(_TIMEOUT, "A try takes no longer.")
-    hold: Duration = _key(_HOLD, "It must be unreachable for so long, or answer wrongly, first.", "0s")
-    severity: Severity = _key("critical", "How bad it is if it is unreachable.", "warning")
-    slow: Duration | None = _key(
-        None, "An answer that takes longer, for as long as hold, is a warning.", "2s"
-    )
-    status: tuple[StrictInt, ...] = _key(
+    ping: Host | None = key(None, "A host that answers pings.", "192.168.1.1")
+    tcp: Address | None = key(None, "A host and a port where somebody accepts connections.", "nas:22")
+    http: Url | None = key(None, "A URL; redirects are not followed.", "https://nas.home/health")
+    dns: DnsWatch | None = key(None, "A question to a name server.", {"name": "nas.home"})
+    interval: Duration = key(_INTERVAL, "From one try to the next.")
+    timeout: Duration = key(_TIMEOUT, "A try takes no longer.")
+    hold: Duration = key(_HOLD, "It must be unreachable for so long, or answer wrongly, first.", "0s")
+    severity: Severity = key("critical", "How bad it is if it is unreachable.", "warning")
+    slow: Duration | None = key(None, "An answer that takes longer, for as long as hold, is a warning.", "2s")
+    status: tuple[StrictInt, ...] = key(
         (), "With http: answers that are right; none: 200 to 299.", [200, 401]
     )
-    body: StrictStr = _key("", "With http: text that must be in the first MiB of the answer.", "healthy")
+    body: StrictStr = key("", "With http: text that must be in the first MiB of the answer.", "healthy")
     certificate: Spans | StrictBool = _limit("certificate", {"warning": "30d"})
-    verify: StrictBool = _key(True, "With https: false: the certificate need not be trusted.", False)
-    ca: AbsolutePath | None = _key(
+    verify: StrictBool = key(True, "With https: false: the certificate need not be trusted.", False)
+    ca: AbsolutePath | None = key(
         None, "With https: certificates that are trusted too.", "/etc/ssl/home-ca.pem"
     )
 
@@ -249,11 +257,11 @@ class PrometheusWatch(Record):
     """A Prometheus server."""
 
     url: Url = Field(description="Its address.", examples=["http://localhost:9090"])
-    alerts: StrictBool = _key(True, "false: its firing alerts are no findings.", False)
-    ignore: tuple[Line, ...] = _key((), "Names of alerts that are no findings.", ["Watchdog"])
-    interval: Duration = _key("15s", "From one look at its alerts to the next.")
-    timeout: Duration = _key(_TIMEOUT, "An answer takes no longer.")
-    authorization: AbsolutePath | None = _key(
+    alerts: StrictBool = key(True, "false: its firing alerts are no findings.", False)
+    ignore: tuple[Line, ...] = key((), "Names of alerts that are no findings.", ["Watchdog"])
+    interval: Duration = key("15s", "From one look at its alerts to the next.")
+    timeout: Duration = key(_TIMEOUT, "An answer takes no longer.")
+    authorization: CredentialFile | None = key(
         None, "File with the Authorization header that it wants.", "/etc/rota/secrets/prometheus"
     )
 
@@ -262,51 +270,49 @@ class QueryWatch(Record):
     """A PromQL query with a limit: exactly one of above and below."""
 
     query: Line = Field(description="PromQL; the worst of its series counts.", examples=["room_celsius"])
-    server: WatchName | None = _key(None, "Which server; not needed if there is one only.", "main")
-    above: Number | None = _key(None, "Bad from here up.", 30)
-    below: Number | None = _key(None, "Bad from here down.", 5)
-    clear: Number | None = _key(None, "Good again from here; as above or below by default.", 28)
-    hold: Duration = _key("0s", "It must be bad for so long first.", "5min")
-    severity: Severity = _key("warning", "How bad it is.", "critical")
-    unit: Line = _key("", "Put behind the values when they are told.", " °C")
-    absent: Literal["finding", "fine"] = _key("finding", "What it means that there is no series.", "fine")
-    interval: Duration = _key(_INTERVAL, "From one evaluation to the next.")
-    timeout: Duration = _key(_TIMEOUT, "An answer takes no longer.")
+    server: WatchName | None = key(None, "Which server; not needed if there is one only.", "main")
+    above: Number | None = key(None, "Bad from here up.", 30)
+    below: Number | None = key(None, "Bad from here down.", 5)
+    clear: Number | None = key(None, "Good again from here; as above or below by default.", 28)
+    hold: Duration = key("0s", "It must be bad for so long first.", "5min")
+    severity: Severity = key("warning", "How bad it is.", "critical")
+    unit: Line = key("", "Put behind the values when they are told.", " °C")
+    absent: Literal["finding", "fine"] = key("finding", "What it means that there is no series.", "fine")
+    interval: Duration = key(_INTERVAL, "From one evaluation to the next.")
+    timeout: Duration = key(_TIMEOUT, "An answer takes no longer.")
 
 
 class DatabaseWatch(Record):
     """A PostgreSQL database."""
 
-    url: AbsolutePath = Field(
+    url: CredentialFile = Field(
         description="File that holds the URL, postgresql://USER:PASSWORD@HOST/NAME; never the URL itself.",
         examples=["/etc/rota/secrets/main-db"],
     )
-    query: Line = _key("SELECT 1", "What is asked; any answer will do.")
-    interval: Duration = _key(_INTERVAL, "From one try to the next.")
-    timeout: Duration = _key(_TIMEOUT, "A try takes no longer, connecting included.")
-    hold: Duration = _key(_HOLD, "It must be unreachable for so long first.", "0s")
-    severity: Severity = _key("critical", "How bad it is if it is unreachable.", "warning")
-    slow: Duration | None = _key(
-        None, "An answer that takes longer, for as long as hold, is a warning.", "2s"
-    )
+    query: Line = key("SELECT 1", "What is asked; any answer will do.")
+    interval: Duration = key(_INTERVAL, "From one try to the next.")
+    timeout: Duration = key(_TIMEOUT, "A try takes no longer, connecting included.")
+    hold: Duration = key(_HOLD, "It must be unreachable for so long first.", "0s")
+    severity: Severity = key("critical", "How bad it is if it is unreachable.", "warning")
+    slow: Duration | None = key(None, "An answer that takes longer, for as long as hold, is a warning.", "2s")
 
 
 class Watching(Record):
     """The keys of [keeper] that say what is polled."""
 
-    watch: Watch = _key(Watch(), "What is watched of this machine.", {"swap": False})
-    disks: Mapping[AbsolutePath, DiskWatch] = _key(
+    watch: Watch = key(Watch(), "What is watched of this machine.", {"swap": False})
+    disks: Mapping[AbsolutePath, DiskWatch] = key(
         {}, "File systems by mount point.", {"/srv": {"enough": "5G"}}
     )
-    endpoints: Mapping[WatchName, EndpointWatch] = _key(
+    endpoints: Mapping[WatchName, EndpointWatch] = key(
         {}, "Devices and services on the network.", {"router": {"ping": "192.168.1.1"}}
     )
-    prometheus: Mapping[WatchName, PrometheusWatch] = _key(
+    prometheus: Mapping[WatchName, PrometheusWatch] = key(
         {}, "Prometheus servers.", {"main": {"url": "http://localhost:9090"}}
     )
-    queries: Mapping[WatchName, QueryWatch] = _key(
+    queries: Mapping[WatchName, QueryWatch] = key(
         {}, "PromQL queries.", {"hot": {"query": "room_celsius", "above": 30}}
     )
-    databases: Mapping[WatchName, DatabaseWatch] = _key(
+    databases: Mapping[WatchName, DatabaseWatch] = key(
         {}, "PostgreSQL databases.", {"main": {"url": "/etc/rota/secrets/main-db"}}
     )

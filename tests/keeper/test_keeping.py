@@ -11,7 +11,7 @@ from rota_agents.home_keeper.words import PROBLEMS
 
 from rota import keeper_rules
 from rota.keeper_rules import Override, Policy, Rules, policy_for, specificity
-from rota.keeping import KINDS, Keeper, resolve
+from rota.keeping import KINDS, Keeper, breaches, resolve
 from rota.quantity import USEC
 from rota.quiet import Quiet
 
@@ -199,14 +199,6 @@ def test_kinds_are_those_the_keeper_knows() -> None:
             "must be one of restart, start, reset-failed, clean, none, or",
         ),
         ("[policy]\nremedy = 'agent:'", "policy", 'or "agent:NAME"'),
-        ("[targets.'unit:sshd.service']", "", 'is never touched (unit:sshd.service); write mode = "observe"'),
-        (
-            "[targets.'unit:a.service']\nafter = ['unit:b.service']\n"
-            "[targets.'unit:b.service']\nafter = ['unit:a.*']",
-            "",
-            'needs "unit:b.service", which needs "unit:a.service"; one of them has to be healed first',
-        ),
-        ("[targets.'unit:a.service']\nafter = ['unit:*']", "", 'needs "unit:a.service"; one of them'),
     ],
 )
 def test_mistakes(text: str, key: str, said: str) -> None:
@@ -215,6 +207,29 @@ def test_mistakes(text: str, key: str, said: str) -> None:
     errors: list[Any] = failed.value.errors()
     assert said in errors[0]["msg"]
     assert str(errors[0]["loc"][0] if errors[0]["loc"] else "") == key
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "[targets.'unit:sshd.service']",
+            'targets."unit:sshd.service": is never touched (unit:sshd.service); write mode = "observe"',
+        ),
+        (
+            "[targets.'unit:a.service']\nafter = ['unit:b.service']\n"
+            "[targets.'unit:b.service']\nafter = ['unit:a.*']",
+            'targets."unit:a.service".after: needs "unit:b.service", which needs "unit:a.service"; one',
+        ),
+        (
+            "[targets.'unit:a.service']\nafter = ['unit:*']",
+            'targets."unit:a.service".after: needs "unit:a.service"; one of them',
+        ),
+    ],
+)
+def test_rules_between_keys(text: str, said: str) -> None:
+    first = next(breaches(Keeper.model_validate(tomllib.loads(text))))
+    assert f"{first.key}: {first.message}".startswith(said)
 
 
 @pytest.mark.parametrize(
@@ -228,3 +243,4 @@ def test_mistakes(text: str, key: str, said: str) -> None:
 )
 def test_no_mistakes(text: str) -> None:
     assert isinstance(resolved(text), Rules)
+    assert list(breaches(Keeper.model_validate(tomllib.loads(text)))) == []

@@ -19,6 +19,7 @@ from rota import model
 from rota.generate import build, context
 from rota.load import Loaded, load
 from rota.naming import camel
+from rota.settings import Settings
 from tests.cases import CASES, Case, read_case
 from tests.machine.rootfs import CHECKOUT
 from tests.nix import kit
@@ -91,7 +92,12 @@ def test_what_nixos_is_told() -> None:
     rearm = systemd["services"]["rota-rearm"]
     assert [path.partition("-")[2] for path in rearm["restartTriggers"]] == ["rota-units"]
     assert found["users"]["users"]["rota"]["isSystemUser"] is True
-    assert found["users"]["groups"] == {"rota": {}, "rota-metrics": {}, "rota-notify": {}}
+    assert found["users"]["groups"] == {
+        "rota": {},
+        "rota-keeper": {},
+        "rota-metrics": {},
+        "rota-notify": {},
+    }
     assert systemd["sockets"] == {}
     assert [path.partition("-")[2] for path in found["packages"]["dbus"]] == ["rota"]
     assert found["declarations"]["agents"] == {}
@@ -192,12 +198,14 @@ def test_options_and_schema_have_the_same_keys() -> None:
     of_runners = dict(schema(model.Runner, "runners.<name>."))
     nixos_only = {"enable", "package", "declarations", "units", "settings", "agents.<name>.declaration"}
     apart = {"agents", "runners"}
-    settings = {name for name, _ in schema(model.Settings, "settings.") if name.split(".")[1] not in apart}
-    assert set(options()) == {*of_agents, *of_runners, *nixos_only, *apart, *settings}
+    elsewhere = {*apart, "keeper"}
+    settings = {name for name, _ in schema(Settings, "settings.") if name.split(".")[1] not in elsewhere}
+    of_the_house = {name for name in options() if not name.startswith("homeKeeper.")}  # see test_home_keeper
+    assert of_the_house == {*of_agents, *of_runners, *nixos_only, *apart, *settings}
 
 
 def test_defaults_are_the_same() -> None:
-    settings = [item for item in schema(model.Settings, "settings.") if item[0] in options()]
+    settings = [item for item in schema(Settings, "settings.") if item[0] in options()]
     for name, info in (*schema(model.Agent, "agents.<name>."), *settings):
         default = info.default_factory() if info.default_factory else info.default
         if default is PydanticUndefined:

@@ -1,0 +1,89 @@
+"""The parts of [keeper], each with its rules between keys and what it comes to; and rules between parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from rota import keeping, watch_rules
+from rota.errors import nearest
+from rota.keeper_config import Config
+from rota.rules import Breach, dotted
+from rota.settings import HomeKeeper
+
+
+class Part(NamedTuple):
+    """One of them.
+
+    Attributes:
+        breaches: yields the rules between keys that are broken, by keys below [keeper].
+        resolve: returns fields of `keeper_config.Config`, of a declaration that breaks none.
+    """
+
+    breaches: Callable[[HomeKeeper], Iterator[Breach]]
+    resolve: Callable[[HomeKeeper], Mapping[str, Any]]
+
+
+PARTS = (
+    Part(keeping.breaches, lambda keeper: {"rules": keeping.resolve(keeper)}),
+    Part(watch_rules.breaches, lambda keeper: {"watches": watch_rules.resolve(keeper)}),
+)
+"""The keys of each are those of a record that HomeKeeper is made of."""
+_RELY = {"prometheus": "queries"}
+"""Keys that name entries of others: nothing is said of them while those others have mistakes."""
+
+
+def resolve(keeper: HomeKeeper) -> Config:
+    """Return what the keeper reads; `keeper` must break no rule, see `breaches`."""
+    return Config(**{name: found for part in PARTS for name, found in part.resolve(keeper).items()})
+
+
+def sound(raw: Any) -> HomeKeeper:
+    """Return a [keeper] table without what is wrong with it, key by key, so that the rest can be judged."""
+    kept: Any = dict(raw) if isinstance(raw, dict) else {}
+    while True:
+        try:
+            return HomeKeeper.model_validate(kept)
+        except ValidationError as failed:
+            for place in {error["loc"][:2] for error in failed.errors(include_url=False)}:
+                kept = _without(kept, *place)
+
+
+def _without(table: dict[Any, Any], key: int | str, entry: int | str = "") -> dict[Any, Any]:
+    """Return a table without an entry of one of its tables; or, where that is none, without the key."""
+    gone = {key, _RELY.get(str(key), key)}
+    left = {name: item for name, item in table.items() if name not in gone}
+    if isinstance(inner := table.get(key), dict) and entry in inner:
+        left[key] = {name: item for name, item in inner.items() if name != entry}
+    return left
+
+
+def breaches(keeper: HomeKeeper, agents: Mapping[str, bool]) -> Iterator[Breach]:
+    """Yield every rule that is broken, by keys below [keeper].
+
+    Args:
+        keeper: what is declared, without what is wrong by itself.
+        agents: names of those that are declared, and whether they are enabled.
+    """
+    for part in PARTS:
+        yield from part.breaches(keeper)
+    yield from _remedies(keeper, agents)
+
+
+def _remedies(keeper: HomeKeeper, agents: Mapping[str, bool]) -> Iterator[Breach]:
+    """Yield remedies that are agents or commands which nobody declared."""
+    commands: Collection[str] = getattr(keeper, "commands", ())
+    wanted = [("policy.remedy", keeper.policy.remedy)]
+    wanted += [
+        (dotted("targets", name, "remedy"), one.remedy) for name, one in keeper.targets.items() if one.remedy
+    ]
+    for key, remedy in wanted:
+        word, _, name = remedy.partition(":")
+        if word == "agent" and not agents.get(name, False):
+            hint = "; it is not enabled" if name in agents else nearest(name, agents)
+            yield Breach(key, f"no such agent{hint}", remedy)
+        if word == "command" and name not in commands:
+            hint = nearest(name, commands) or f"; declare [keeper.commands.{name}]"
+            yield Breach(key, f"no such command{hint}", remedy)

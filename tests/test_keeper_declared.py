@@ -1,0 +1,341 @@
+"""What is declared of the Home Keeper: every mistake at once, and the files that come of what is right."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from rota import keeper_rules, names
+from rota.cli_declare import json_schema
+from rota.errors import DeclarationError
+from rota.generate import Files, build, checked, compare, is_ours, write_directory
+from rota.keeper_config import CREDENTIAL, Config, from_json
+from rota.keeper_parts import resolve
+from rota.keeper_units import keeper_units
+from rota.load import load
+from rota.naming import camel
+from rota.record import records_in
+from rota.settings import HomeKeeper
+from rota.units import Context, UnitFile
+
+from .cases import configuration
+
+ROOT = Path(__file__).parent.parent
+AGENTS = {"tidy-up": 'command = ["/bin/true"]\n', "off": 'command = ["/bin/true"]\nenabled = false\n'}
+DECLARED = """
+[keeper]
+enable = true
+quiet = ["22:30-07:00"]
+[keeper.policy]
+remedy = "agent:tidy-up"
+[keeper.targets."unit:postgresql.service"]
+remedy = "restart"
+[keeper.watch]
+swap = false
+[keeper.disks."/srv"]
+enough = "5G"
+[keeper.endpoints.router]
+ping = "192.168.1.1"
+[keeper.prometheus.main]
+url = "http://localhost:9090"
+authorization = "/etc/rota/secrets/100% prometheus"
+[keeper.queries.hot]
+query = 'room_celsius{place="attic\\\\roof"}'
+above = 30
+[keeper.databases.main]
+url = "/run/secrets/db"
+"""
+
+
+def made(folder: Path, settings: str = DECLARED, *, nixos: bool = False) -> Files:
+    if not folder.exists():
+        configuration(folder, AGENTS)
+    (folder / "rota.toml").write_text(settings)
+    loaded = load(folder)
+    assert loaded.problems == ()
+    return build(loaded, Context(nixos=nixos))
+
+
+def handed_over(text: str) -> Config:
+    """Return the config as systemd hands it over: unescaped as in C (systemd.exec(5), SetCredential=)."""
+    (value,) = re.findall(rf"^SetCredential={CREDENTIAL}:(.*)$", text, re.M)
+    return from_json(re.sub(r"\\\\", r"\\", value))
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+WRONG = """
+[keeper]
+moed = "act"
+quiet = ["22"]
+[keeper.policy]
+strikes = []
+remedy = "agent:tidy"
+attempts = 0
+[keeper.targets."unit:sshd.service"]
+[keeper.targets."unit:a.service"]
+mdoe = "ask"
+[keeper.targets."unit:b.service"]
+remedy = "agent:off"
+[keeper.targets."unit:c.service"]
+mode = "acts"
+[keeper.targets."unit:d.service"]
+after = ["unit:*"]
+remedy = "command:renew"
+[keeper.targets."unit:e"]
+[keeper.watch]
+cpu = { warnign = "3%" }
+memory = { critical = 5 }
+swap = { critical = "50%" }
+load = "x"
+interfaces = ["a b"]
+[keeper.disks."/srv"]
+space = { warning = "120%" }
+[keeper.disks."srv"]
+[keeper.endpoints.dns]
+dns = { nme = "a" }
+[keeper.endpoints.x]
+[keeper.endpoints.y]
+tcp = "nas"
+interval = 5
+[keeper.prometheus.main]
+url = "x"
+[keeper.queries.q]
+query = "a"
+server = "main"
+[keeper.databases.main]
+url = "postgresql://me:secret@db/main"
+"""
+SAID = """
+keeper.databases.main.url: is the URL itself, which is a secret: write it into a file that only root may read, and name that file; for example "/etc/rota/secrets/ops-url"
+keeper.disks."/srv".space.warning: "120%": must be below critical, which is 97% by default; write that too
+keeper.disks."/srv".space.warning: "120%": with a margin of 3% it would never close, or never open
+keeper.disks.srv: must be an absolute path, beginning with /
+keeper.endpoints.dns.dns.name: is required
+keeper.endpoints.dns.dns.nme: unknown key; did you mean name?
+keeper.endpoints.x: needs one of ping, tcp, http, dns
+keeper.endpoints.y.interval: "5": has no unit; write for example "5s"
+keeper.endpoints.y.tcp: "nas": has no port; write for example "nas:22"
+keeper.moed: unknown key; did you mean mode?
+keeper.policy.attempts: "0": must be at least 1
+keeper.policy.remedy: "agent:tidy": no such agent; did you mean tidy-up?
+keeper.policy.strikes: must name one at least
+keeper.prometheus.main.url: "x": not a URL; write for example "https://nas.home/health"
+keeper.quiet[0]: "22": not a time of day; write for example "22:30-07:00"
+keeper.targets."unit:a.service".mdoe: unknown key; did you mean mode?
+keeper.targets."unit:b.service".remedy: "agent:off": no such agent; it is not enabled
+keeper.targets."unit:c.service".mode: "acts": must be one of observe, ask, act; did you mean act?
+keeper.targets."unit:d.service".after: needs "unit:d.service"; one of them has to be healed first
+keeper.targets."unit:d.service".remedy: "command:renew": no such command; declare [keeper.commands.renew]
+keeper.targets."unit:e": is a unit without its type; write for example "unit:e.service"
+keeper.targets."unit:sshd.service": is never touched (unit:sshd.service); write mode = "observe", or leave it out
+keeper.watch.cpu.warnign: unknown key; did you mean warning or margin?
+keeper.watch.interfaces[0]: "a b": must be the name of a network interface: 15 characters at most, no blank, / or :
+keeper.watch.load: "x": must be a table or true or false
+keeper.watch.memory.critical: "5": must be a string
+keeper.watch.swap.critical: "50%": must be above warning, which is 80% by default; write that too
+"""  # noqa: E501  (as they are printed)
+
+
+def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
+    folder = configuration(tmp_path / "etc", AGENTS, WRONG)
+    found = [str(problem) for problem in load(folder).problems]
+    assert sorted(found) == [f"rota.toml: {line}" for line in SAID.strip().splitlines()]
+
+
+def test_nixos_calls_them_by_its_options(tmp_path: Path) -> None:
+    path = tmp_path / "rota.json"
+    agents = {name: tomllib.loads(text) for name, text in AGENTS.items()}
+    path.write_text(json.dumps({**tomllib.loads(WRONG), "agents": agents}))
+    found = {str(problem) for problem in load(path, nixos=True).problems}
+    assert len(found) == len(SAID.strip().splitlines())
+    root = "services.rota.homeKeeper"
+    assert f'{root}.targets."unit:a.service".mdoe: unknown key; did you mean mode?' in found
+    told = f"no such command; declare {root}.commands.renew"
+    assert f'{root}.targets."unit:d.service".remedy: "command:renew": {told}' in found
+    assert all(line.startswith(f"{root}.") for line in found)
+
+
+@pytest.mark.parametrize(
+    "raw", ["keeper = 5", "keeper = []", "[keeper.targets]\n'unit:a.service' = 3", "[[keeper]]"]
+)
+def test_what_is_no_table(raw: str, tmp_path: Path) -> None:
+    (problem,) = load(configuration(tmp_path / "etc", {}, raw)).problems
+    assert problem.message == "must be a table"
+
+
+def test_rules_are_judged_although_other_settings_are_wrong(tmp_path: Path) -> None:
+    text = '[channels.ops]\n[keeper.targets."unit:sshd.service"]\n[keeper.endpoints.x]'
+    found = [problem.key for problem in load(configuration(tmp_path / "etc", {}, text)).problems]
+    assert sorted(found) == ["channels.ops.url", "keeper.endpoints.x", 'keeper.targets."unit:sshd.service"']
+
+
+def test_it_is_for_the_whole_machine(tmp_path: Path) -> None:
+    with pytest.raises(DeclarationError) as failed:
+        checked(configuration(tmp_path / "etc", AGENTS, DECLARED), user=True)
+    assert [str(problem) for problem in failed.value.problems] == [
+        "rota.toml: keeper.enable: is for the whole machine: not with --user"
+    ]
+
+
+# --- what comes of it -----------------------------------------------------------------------------
+
+
+def test_nothing_unless_it_is_enabled(tmp_path: Path) -> None:
+    files = made(tmp_path / "etc", DECLARED.replace("enable = true", ""))
+    assert not [name for name in files if "keeper" in name]
+
+
+def test_the_drop_in(tmp_path: Path) -> None:
+    text = made(tmp_path / "etc")[names.KEEPER_DROP_IN].text or ""
+    assert text.startswith(names.MARKER)
+    assert re.findall(r"^LoadCredential=(.*)$", text, re.M) == [
+        "database-main:/run/secrets/db",
+        "prometheus-main:/etc/rota/secrets/100%% prometheus",
+    ]
+    assert re.findall(r"^SetCredential=([dp].*)$", text, re.M) == [r"database-main:\n", r"prometheus-main:\n"]
+    told = handed_over(text)
+    declared = resolve(HomeKeeper.model_validate(tomllib.loads(DECLARED)["keeper"]))
+    assert told.watches == declared.watches
+    assert keeper_rules.to_json(told.rules) == keeper_rules.to_json(declared.rules)
+    assert told.rules.enable
+    assert told.rules.policy.remedy == "agent:tidy-up"
+    assert told.watches.queries["hot"].expression == r'room_celsius{place="attic\\roof"}'
+    assert told.watches.endpoints["router"].ping == "192.168.1.1"
+    assert told.credentials == {
+        "database-main": "/run/secrets/db",
+        "prometheus-main": "/etc/rota/secrets/100% prometheus",
+    }
+
+
+def test_what_starts_it(tmp_path: Path) -> None:
+    target = f"../{names.KEEPER_SERVICE}"
+    assert made(tmp_path / "a")[names.KEEPER_LINK] == UnitFile(names.KEEPER_LINK, target=target)
+    nixos = made(tmp_path / "b", nixos=True)
+    assert {names.KEEPER_DROP_IN, names.KEEPER_RULES} <= set(nixos)
+    assert names.KEEPER_LINK not in nixos
+
+
+def test_it_comes_and_goes_with_the_settings(tmp_path: Path) -> None:
+    units = tmp_path / "units"
+    on = made(tmp_path / "etc")
+    write_directory(on, units)
+    assert compare(on, units).empty
+    assert is_ours(units / names.KEEPER_LINK)
+    other = made(tmp_path / "etc", DECLARED.replace('"restart"', '"start"'))
+    assert compare(other, units).changed == [names.KEEPER_RULES, names.KEEPER_DROP_IN]
+    gone = compare(made(tmp_path / "etc", ""), units).removed
+    assert gone == [names.KEEPER_LINK, names.KEEPER_RULES, names.KEEPER_DROP_IN]
+    write_directory(made(tmp_path / "etc", ""), units)
+    assert not (units / names.KEEPER_RULES).exists()
+
+
+def test_rules_of_others_are_not_touched(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.d"
+    rules.mkdir()
+    (rules / "50-rota-keeper.rules").write_text("// by hand\n")
+    plan = compare(made(tmp_path / "etc"), tmp_path / "units", rules)
+    assert plan.foreign == (names.KEEPER_RULES,)
+    assert names.KEEPER_RULES not in compare(made(tmp_path / "etc", ""), tmp_path / "units", rules).before
+
+
+def test_systemd_takes_service_and_drop_in(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    text = (ROOT / "share" / names.KEEPER_SERVICE).read_text(encoding="utf-8")
+    service = tmp_path / names.KEEPER_SERVICE
+    service.write_text(text.replace("@bindir@/rota-home-keeper", "/bin/true"))
+    (tmp_path / f"{names.KEEPER_SERVICE}.d").mkdir()
+    (tmp_path / names.KEEPER_DROP_IN).write_text(made(tmp_path / "etc")[names.KEEPER_DROP_IN].text or "")
+    command = ["systemd-analyze", "verify", "--man=no", str(service)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "home-keeper" in line]
+    assert [line for line in said if "running as unit" not in line] == []
+    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=20", str(service)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout.splitlines()[-1]
+
+
+def test_it_is_nobodys_agent() -> None:
+    """Nor may the group rota stop it, as it may agents."""
+    assert names.agent_of(names.KEEPER_SERVICE) is None
+    text = (ROOT / "share/50-rota.rules").read_text(encoding="utf-8")
+    assert f'unit != "{names.KEEPER_SERVICE}" &&' in text
+
+
+# --- any of it ------------------------------------------------------------------------------------
+
+
+@given(
+    st.dictionaries(
+        st.from_regex(r"[a-z0-9][a-z0-9-]{0,5}", fullmatch=True), st.text(max_size=20), max_size=3
+    )
+)
+def test_what_is_declared_arrives_whatever_is_in_it(queries: dict[str, str]) -> None:
+    lines = {name: re.sub(r"[\x00-\x1f\x7f]|\\$", "x", text) for name, text in queries.items()}
+    declared = HomeKeeper.model_validate(
+        {
+            "enable": True,
+            "prometheus": {"main": {"url": "http://localhost"}},
+            "queries": {name: {"query": text, "above": 1} for name, text in lines.items()},
+        }
+    )
+    drop_in = keeper_units(declared, "/etc/rota", nixos=True)[0].text or ""
+    assert drop_in.isascii()
+    found = handed_over(drop_in).watches.queries
+    assert {name: one.expression for name, one in found.items()} == lines
+
+
+def keys(record: type[BaseModel], path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    for name, field in record.model_fields.items():
+        yield f"{path}{name}", record
+        for inner in records_in(field.annotation):
+            yield from keys(inner, f"{path}{name}.")
+
+
+def test_every_key_is_in_the_schema_the_reference_and_the_options() -> None:
+    reference = (ROOT / "docs/reference.md").read_text(encoding="utf-8")
+    below = reference.partition("\n### [keeper]\n")[2]
+    defined = json_schema("settings")["$defs"]
+    nix = json.loads((ROOT / "nix/home-keeper.json").read_text(encoding="utf-8"))
+    found = list(keys(HomeKeeper))
+    assert len(found) > 100
+    for path, record in found:
+        name = path.rpartition(".")[2]
+        assert name in defined[record.__name__]["properties"], path
+        assert f"\n| `{name}` |" in below, path
+        assert name == _option(nix, path.split("."))["key"], path
+
+
+def _option(table: dict[str, Any], path: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = table[camel(path[0])]
+    if len(path) == 1:
+        return found
+    kinds = [found.get("type")]
+    while kinds:
+        kind = kinds.pop()
+        if isinstance(kind, dict) and "record" in kind:
+            return _option(kind["record"], path[1:])
+        if isinstance(kind, dict):
+            inner = next(iter(kind.values()))
+            kinds += inner if isinstance(inner, list) else [inner]
+    return _option(found["options"], path[1:])
+
+
+def test_the_keeper_reads_its_config_without_pydantic() -> None:
+    code = "import sys, rota.keeper_config; assert not {'pydantic', 'rota.record'} & set(sys.modules)"
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin"}
+    )
