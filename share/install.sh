@@ -39,6 +39,7 @@ destination() {
     rotad-metrics-user.service) echo "$PREFIX/lib/systemd/user/rotad-metrics.service" ;;
     rotad-notify.service) echo "$PREFIX/lib/systemd/system/rotad-notify.service" ;;
     rotad-notify-user.service) echo "$PREFIX/lib/systemd/user/rotad-notify.service" ;;
+    rota-clean@.service | rota-clean-preview@.service) echo "$PREFIX/lib/systemd/system/$1" ;;
     rotad-user.service) echo "$PREFIX/lib/systemd/user/rotad.service" ;;
     rota.sysusers) echo "$PREFIX/lib/sysusers.d/rota.conf" ;;
     rota.tmpfiles) echo "$PREFIX/lib/tmpfiles.d/rota.conf" ;;
@@ -146,13 +147,14 @@ install_all() {
   PYTHON=$found
   case $CHECK in 0) ;; *) check_python ;; esac
   shared_files | while read -r file; do destination "$file" >/dev/null; done
-  for module in rota.cli rota.daemon rota.exporter rota.notifier rota_agents; do
+  for module in rota.cli rota.daemon rota.exporter rota.notifier rota_agents rota_agents.home_keeper.cleaner.program; do
     case $module in
       rota.cli) name=rota ;;
       rota.daemon) name=rotad ;;
       rota.exporter) name=rotad-metrics ;;
       rota.notifier) name=rotad-notify ;;
       rota_agents) name=rota-agent ;;
+      rota_agents.home_keeper.cleaner.program) name=rota-clean ;;
     esac
     put share/launcher.in "$bin/$name" 755 \
       -e "s|@python@|$PYTHON|" -e "s|@libdir@|$lib|" -e "s|@module@|$module|"
@@ -182,7 +184,7 @@ prune() {
 }
 
 uninstall_all() {
-  for name in rota rotad rotad-metrics rotad-notify rota-agent; do rm -f "$DESTDIR$bin/$name"; done
+  for name in rota rotad rotad-metrics rotad-notify rota-agent rota-clean; do rm -f "$DESTDIR$bin/$name"; done
   rm -rf "$DESTDIR${lib:?}/rota" "$DESTDIR${lib:?}/rota_agents"
   shared_files | while read -r file; do
     target=$(destination "$file")

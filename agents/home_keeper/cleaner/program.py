@@ -129,6 +129,14 @@ def _numbers(disks: Disks) -> dict[str, Any]:
     }
 
 
+def leave(file: Path, table: Mapping[str, Any]) -> None:
+    """Write JSON that everybody may read, whole or not at all."""
+    beside = file.with_suffix(".new")
+    beside.write_text(json.dumps(table), encoding="utf-8")
+    beside.chmod(0o644)
+    beside.replace(file)
+
+
 class Account:
     """The report, written down after each step, so that it is there when this is killed."""
 
@@ -165,10 +173,7 @@ class Account:
         self.table |= {"after": after, "freed": max(freed, 0)}
         if self._file is None:
             return
-        beside = self._file.with_suffix(".new")
-        beside.write_text(json.dumps(self.table), encoding="utf-8")
-        beside.chmod(0o644)
-        beside.replace(self._file)
+        leave(self._file, self.table)
 
 
 def say(text: str) -> None:
@@ -285,6 +290,12 @@ def preview(path: str, rules: CleanRules) -> dict[str, Any]:
     return table
 
 
+def without_names(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a preview as everybody may see it: names of files are for those who may read the journal."""
+    steps_ = [{key: value for key, value in row.items() if key != "names"} for row in table["steps"]]
+    return {**table, "steps": steps_}
+
+
 def preview_lines(table: Mapping[str, Any]) -> Iterator[str]:
     """Yield a preview for people."""
     used, available = table["now"]["used_percent"], size(table["now"]["available"])
@@ -357,10 +368,9 @@ def main(argv: list[str] | None = None) -> int:
                 report = directory / f"{escaped(path)}.json" if directory else None
                 return 0 if run(path, rules, report) else STILL_FULL
         table = preview(path, rules)
-        text = json.dumps(table)
         if directory:
-            (directory / f"{escaped(path)}.json").write_text(text, encoding="utf-8")
-        say(text if arguments.json else "\n".join(preview_lines(table)))
+            leave(directory / f"{escaped(path)}.json", without_names(table))
+        say(json.dumps(table) if arguments.json else "\n".join(preview_lines(table)))
     except RotaError as error:
         sys.stderr.write(f"rota-clean: {error.message}\n" + (f"{error.hint}\n" if error.hint else ""))
         return int(error.exit_code)
