@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -15,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rota_agents.home_keeper.cleaner import program
+from rota_agents.home_keeper.cleaner.names import escaped
 from rota_agents.home_keeper.cleaner.plan import DAY, File, choose
 from rota_agents.home_keeper.cleaner.tree import Removed, Tree, open_directory
 
@@ -285,11 +288,8 @@ def test_only_what_lies_on_the_disk_is_cleaned(mounted: Path, tmp_path: Path) ->
     elsewhere = make(tmp_path / "elsewhere/file")
     fill(mounted)
     paths = (PathRule(str(elsewhere.parent), RULE_AGE), PathRule(str(mounted / "nothing"), RULE_AGE))
-    (lines := []).extend(
-        program.preview_lines(
-            program.preview(str(mounted), CleanRules(disks={str(mounted): DISK}, paths=paths))
-        )
-    )
+    rules_ = CleanRules(disks={str(mounted): DISK}, paths=paths)
+    lines = list(program.preview_lines(program.preview(str(mounted), rules_)))
     assert f"{elsewhere.parent} is not on this file system" in lines[1]
     assert "failed" in lines[2] and "No such file" in lines[2]
     assert not program.run(str(mounted), CleanRules(disks={str(mounted): DISK}, paths=paths), None)
@@ -313,23 +313,40 @@ def test_a_disk_without_one_free_byte(mounted: Path) -> None:
     assert program.run(str(mounted), rules(mounted), None)
 
 
-def test_killed_midway_it_is_no_worse_than_stopped(mounted: Path, tmp_path: Path) -> None:
-    fill(mounted, 0.95, 16 * 1024)
-    file = tmp_path / "rules.json"
+KILLED = """
+import os, signal, sys
+from rota_agents.home_keeper.cleaner.program import main
+
+real, left = os.unlink, int(sys.argv.pop(1))
+
+def unlink(*words, **more):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(*words, **more)
+
+os.unlink = unlink
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("after", [0, 1, 4])
+def test_killed_midway_it_has_done_a_part_of_it_and_no_more(
+    mounted: Path, tmp_path: Path, after: int
+) -> None:
+    count = fill(mounted, 0.95)
+    file, report = tmp_path / "rules.json", tmp_path / f"{escaped(str(mounted))}.json"
     file.write_text(to_json(rules(mounted)))
-    command = ["rota_agents.home_keeper.cleaner.program", "run", str(mounted), "--rules", str(file)]
-    code = f"import sys; from {command[0]} import main; sys.exit(main(sys.argv[1:]))"
-    for delay in (0.3, 0.4, 0.5):
-        with subprocess.Popen(
-            [".venv/bin/python", "-c", code, *command[1:]],
-            stdout=subprocess.DEVNULL,
-            env={**os.environ, "RUNTIME_DIRECTORY": str(tmp_path)},
-        ) as cleaner:
-            time.sleep(delay)
-            cleaner.kill()
-    assert program.run(str(mounted), rules(mounted), None)
-    numbers = sorted(int(path.name) for path in (mounted / "cache").glob("*/*"))
-    assert numbers == list(range(numbers[0], numbers[-1] + 1)), "always the oldest first"
+    command = [sys.executable, "-c", KILLED, str(after), "run", str(mounted), "--rules", str(file)]
+    done = subprocess.run(command, env={**os.environ, "RUNTIME_DIRECTORY": str(tmp_path)}, check=False)
+    assert done.returncode == -signal.SIGKILL
+    left = sorted(int(path.name) for path in (mounted / "cache").glob("*/*"))
+    assert left == list(range(after, count)), "the oldest first"
+    told = json.loads(report.read_text())
+    assert told["ended"] is None and told["boottime"] is None
+    assert program.run(str(mounted), rules(mounted), report), "the next one goes on"
+    assert json.loads(report.read_text())["ended"]
 
 
 @pytest.mark.parametrize("path", ["/proc", "/no/such/place", "/etc", "relative"])
