@@ -13,7 +13,6 @@ from rota_agents.home_keeper.cleaner.names import escaped
 from rota_agents.home_keeper.cleaner.offers import nix_command, parse_freed
 from rota_agents.home_keeper.cleaner.plan import (
     DAY,
-    Archive,
     File,
     Held,
     Need,
@@ -138,10 +137,10 @@ def test_the_young_and_the_floor_stay(
     assert all(one.changed >= max((other.changed for other in gone), default=0) for one in left)
 
 
-def archive(number: int, first: int, last: int, size: int = 8 * MIB) -> Archive:
+def archive(number: int, first: int, last: int, size: int = 8 * MIB) -> File:
     """Return a file whose first and last entry are so many hours old."""
     began = NOW - first * HOUR
-    return Archive(f"system@{'0' * 32}-{number:016x}-{began:016x}.journal", size, NOW - last * HOUR)
+    return File(f"system@{'0' * 32}-{number:016x}-{began:016x}.journal", size, NOW - last * HOUR, number)
 
 
 MONTH = [archive(1, 700, 600), archive(2, 600, 400), archive(3, 400, 100), archive(4, 100, 5)]
@@ -161,22 +160,7 @@ MONTH = [archive(1, 700, 600), archive(2, 600, 400), archive(3, 400, 100), archi
     ],
 )
 def test_journals(hours: int, size: int, gone: int) -> None:
-    found = vacuum(MONTH, JournalRule(hours * HOUR, size), NOW)
-    if not gone:
-        assert found is None
-    else:
-        assert found is not None
-        assert (found.count, found.frees) == (gone, gone * 8 * MIB)
-        assert found.limit == max((4 - gone) * 8 * MIB, 1)
-
-
-def removed_by_journalctl(archives: list[Archive], limit: int) -> list[Archive]:
-    """Return what --vacuum-size= removes: the oldest by first entry, until the rest is no more than that."""
-    left = sorted(archives, key=lambda one: (int(one.name[-24:-8], 16), one.name))
-    gone = []
-    while left and sum(one.size for one in left) > limit:
-        gone.append(left.pop(0))
-    return gone
+    assert list(vacuum(reversed(MONTH), JournalRule(hours * HOUR, size), NOW)) == MONTH[:gone]
 
 
 @given(
@@ -185,28 +169,24 @@ def removed_by_journalctl(archives: list[Archive], limit: int) -> list[Archive]:
     st.integers(0, 60),
 )
 def test_journals_by_chance(spans: list[tuple[int, int, int]], hours: int, floor: int) -> None:
-    archives = [
-        archive(1200 - last - more, last + more, last, size * MIB)
-        for last, more, size in spans
-    ]  # fmt: skip
-    found = vacuum(archives, JournalRule(hours * HOUR, floor * MIB), NOW)
-    gone = removed_by_journalctl(archives, found.limit) if found else []
+    archives = [archive(1200 - last - more, last + more, last, size * MIB) for last, more, size in spans]
+    gone = vacuum(archives, JournalRule(hours * HOUR, floor * MIB), NOW)
+    left = list(archives)
+    for one in gone:
+        left.remove(one)
     assert all(one.changed <= NOW - hours * HOUR for one in gone)
-    total = sum(one.size for one in archives)
     if gone:
-        assert total - sum(one.size for one in gone) >= floor * MIB
-        assert found is not None and found.count == len(gone)
+        assert sum(one.size for one in left) >= floor * MIB
+    # journald would remove none of what is left before any of what is gone.
+    assert all(one.path[-24:-8] >= other.path[-24:-8] for one in left for other in gone)
 
 
 def test_files_of_others_are_no_journals() -> None:
-    odd = [
-        Archive("system.journal", MIB, 0),
-        Archive("notes.txt", MIB, 0),
-        Archive("user-1000.journal", 1, 0),
-    ]
-    assert vacuum(odd, JournalRule(0, 0), NOW) is None
-    broken = Archive(f"system@{NOW - 900 * HOUR:016x}-{'a' * 16}.journal~", MIB, NOW - 800 * HOUR)
-    assert vacuum([*odd, broken], JournalRule(DAY, 0), NOW) is not None
+    names = ("system.journal", "notes.txt", "user-1000.journal", f"x/system@{'0' * 16}-{'0' * 16}.journal~")
+    odd = [File(name, MIB, 0, 1) for name in names]
+    assert vacuum(odd, JournalRule(0, 0), NOW) == ()
+    broken = File(f"system@{NOW - 900 * HOUR:016x}-{'a' * 16}.journal~", MIB, NOW - 800 * HOUR, 1)
+    assert vacuum([*odd, broken], JournalRule(DAY, 0), NOW) == (broken,)
 
 
 DOCKER = DockerRule(("/s",), 30 * DAY, keep=("registry.home/*", "base:*"))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from rota.clean_rules import CleanRules, JournalRule, PathRule, TmpRule
+from rota.clean_rules import CleanRules, JournalRule, NixRule, PathRule, TmpRule
 from rota.clean_units import clean_units, command_units
 from rota.cleaning import KeeperCommand
 from rota.units import Context
@@ -27,7 +27,7 @@ DISK = Disk(limits("space", declared=True), limits("inodes", declared=True))
 FULL = "/srv/my disk"
 UNIT = "rota-clean@srv-my\\x20disk.service"
 REPORT = "/run/rota-clean/srv-my\\x20disk.json"
-DISKS = {"disk": FULL, "journal": "/var/log/journal", "tmp": "/var/tmp"}
+DISKS = {"disk": FULL, "journal": "/var/log/journal", "tmp": "/var/tmp", "nix": "/nix"}
 RULES = CleanRules(disk=DISK, paths=(PathRule(f"{FULL}/cache", 30 * DAY, keep=1),))
 # What the declare part makes of the policy: the keeper may start these, and nothing else.
 POLKIT = """polkit.addRule(function (action, subject) {
@@ -263,8 +263,7 @@ def test_the_journal_is_vacuumed_by_age_down_to_its_floor(machine: Machine) -> N
     (step,) = done["steps"]
     left = machine.run(f"ls {where}/*/system@*.journal").stdout.split()
     assert set(young) <= set(left), "what is younger stays"
-    assert step["did"].startswith("/usr/bin/journalctl --vacuum-size=")
-    assert step["freed"] > MIB and step["count"] == len(archived) - len(left)
+    assert step["freed"] > MIB and step["count"] == len(set(archived) - set(left))
     machine.run(["journalctl", "--verify", "-q"], check=False)
     assert machine.run(["journalctl", "-n1", "-q", "-o", "cat"]).stdout, "it can still be read"
 
@@ -290,6 +289,34 @@ def test_temporary_files_go_by_the_rules_of_tmpfiles(machine: Machine) -> None:
     assert machine.exists(f"{where}/young") and machine.exists(f"{where}/kept/a")
     assert machine.exists(f"{private}/b"), "what systemd gave a service is its own"
     assert "/tmp" not in done["steps"][0]["did"].replace("/var/tmp", ""), "/tmp is another file system"
+
+
+def test_nix_collects_its_garbage_by_way_of_its_daemon(machine: Machine) -> None:
+    machine.write("/etc/nix/nix.conf", "build-users-group =\n")
+    machine.run("systemd-run --quiet --unit=nix-daemon nix-daemon")
+    machine.wait_for(["test", "-S", "/nix/var/nix/daemon-socket/socket"])
+    add = "head -c 6M /dev/urandom >/root/{0} && nix-store --add /root/{0}"
+    paths = [machine.run(add.format(name)).stdout.strip() for name in ("a", "b", "c", "d", "e", "f")]
+    profile = "/nix/var/nix/profiles/test"
+    for path in paths[:4]:
+        machine.run(["nix-env", "--profile", profile, "--set", path])
+    # The third was in use thirty days ago, so that it stays to go back to.
+    for number, days in ((1, 60), (2, 50), (3, 40)):
+        machine.run(["touch", "-h", "-d", f"-{days} days", f"{profile}-{number}-link"])
+    goal = used(machine, "/nix") - 15
+    disk = Disk(tuple(replace(one, opens=goal + 1, closes=goal) for one in DISK.space[:1]))
+    declare(machine, CleanRules(disk=disk, nix=NixRule(30 * DAY)))
+    row = ask(machine, "preview", "/nix")["done"]["steps"][0]
+    assert row["count"] == 2 and row["frees"] == 12 * MIB, row
+    assert "2 paths that nothing needs, and what 2 old generations hold" in row["what"]
+    done = ask(machine, "clean", "/nix")["done"]
+    (step,) = done["steps"]
+    assert 1 <= step["count"] <= 4 and step["freed"] == step["count"] * 6 * MIB, step
+    assert used(machine, "/nix") <= goal
+    left = machine.run(["ls", "/nix/var/nix/profiles"]).stdout.split()
+    assert {"test", "test-3-link", "test-4-link"} <= set(left) and "test-1-link" not in left
+    for path in paths[2:4]:
+        assert machine.exists(path)
 
 
 COMMANDS = {

@@ -1,4 +1,4 @@
-"""What a step has to offer, and doing it: journalctl, systemd-tmpfiles, Nix, and files of declared paths."""
+"""What a step has to offer, and doing it: journal files, systemd-tmpfiles, Nix, files of declared paths."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rota.clean_rules import JournalRule, NixRule, PathRule, TmpRule
 from rota.errors import RotaError
 
 from ..checks.words import clip, size, span
-from .plan import Archive, Need, choose, is_archive, tmp_lines, vacuum, whole_days
+from .plan import File, Need, choose, tmp_lines, vacuum, whole_days
 from .tree import Tree, file_system, open_directory, size_of
 
 JOURNALS = "/var/log/journal"
@@ -160,33 +160,30 @@ def journal(rule: JournalRule, scene: Scene) -> Offer:
     directory = f"{JOURNALS}/{machine}"
     if not is_on(directory, scene.device):
         raise _elsewhere(f"{directory}, the journal,")
-    found = vacuum(archives(directory), rule, scene.now)
-    if found is None:
+    with Tree(directory) as tree:
+        chosen = vacuum(tree.files(), rule, scene.now)
+    if not chosen:
         raise Nothing(
             f"no archived journal file is older than {span(rule.keep_time)} beyond the "
             f"{size(rule.keep_size)} that are kept"
         )
-    command = [program("journalctl"), f"--directory={directory}", f"--vacuum-size={found.limit}"]
-
-    def act(_: Enough) -> Did:
-        before = archives(directory)
-        output(command)
-        after = archives(directory)
-        gone = sum(one.size for one in before) - sum(one.size for one in after)
-        return Did(len(before) - len(after), gone)
-
-    return Offer(" ".join(command[:1] + command[2:]), act, found.frees, found.count)
+    what = f"archived journal files whose last entry is older than {span(rule.keep_time)}"
+    return _removal(what, directory, chosen, scene.now - rule.keep_time, scene)
 
 
-def archives(directory: str) -> list[Archive]:
-    """Return the archived journal files of a directory."""
-    found = []
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if is_archive(entry.name) and entry.is_file(follow_symlinks=False):
-                known = entry.stat(follow_symlinks=False)
-                found.append(Archive(entry.name, size_of(known), known.st_mtime_ns // 1000))
-    return found
+def _removal(what: str, directory: str, chosen: tuple[File, ...], latest: int, scene: Scene) -> Offer:
+    """Return the removal of files below a directory, which was looked at before."""
+
+    def act(enough: Enough) -> Did:
+        with Tree(directory) as tree:
+            if file_system(tree.descriptor) != scene.device:
+                raise _elsewhere(directory)
+            done = tree.remove(iter(chosen), latest, enough)
+        error = f"{done.errors} files could not be removed: {clip(done.error, 200)}" if done.errors else ""
+        return Did(done.count, done.size, error)
+
+    names = tuple(f"{directory}/{file.path}" for file in chosen[:NAMED])
+    return Offer(what, act, sum(file.size for file in chosen), len(chosen), names)
 
 
 # --- temporary files ---
@@ -307,14 +304,6 @@ def files(rule: PathRule, scene: Scene) -> Offer:
         told = f"no file below {rule.path} is older than {span(rule.older_than)} beyond the floor"
         raise Nothing(f"{told}; {chosen.seen} files, {size(chosen.size)}")
 
-    def act(enough: Enough) -> Did:
-        with Tree(rule.path) as again:
-            if file_system(again.descriptor) != scene.device:
-                raise _elsewhere(rule.path)
-            done = again.remove(iter(chosen.files), scene.now - rule.older_than, enough)
-        error = f"{done.errors} files could not be removed: {clip(done.error, 200)}" if done.errors else ""
-        return Did(done.count, done.size, error or (clip(f"not looked at: {skipped[0]}") if skipped else ""))
-
-    names = tuple(f"{rule.path}/{file.path}" for file in chosen.files[:NAMED])
-    what = f"files below {rule.path}, older than {span(rule.older_than)}"
-    return Offer(what, act, chosen.frees, len(chosen.files), names)
+    more = f"; {clip(f'not looked at: {skipped[0]}')}" if skipped else ""
+    what = f"files below {rule.path}, older than {span(rule.older_than)}{more}"
+    return _removal(what, rule.path, chosen.files, scene.now - rule.older_than, scene)

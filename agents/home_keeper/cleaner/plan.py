@@ -180,53 +180,36 @@ _ARCHIVED = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Archive:
-    """An archived journal file: its name, bytes on the disk, and when its last entry was written (mtime)."""
-
-    name: str
-    size: int
-    changed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Vacuum:
-    """What journalctl --vacuum-size= is told, and what then goes."""
-
-    limit: int
-    frees: int
-    count: int
-
-
 def is_archive(name: str) -> bool:
     """Tell whether a file is an archived journal, by its name, which journald makes."""
     return _ARCHIVED.fullmatch(name) is not None
 
 
-def _age(one: Archive) -> tuple[int, int]:
+def _age(one: File) -> tuple[int, int]:
     """Return what journald sorts by when it removes the oldest: the first entry, and the number of it."""
-    found = _ARCHIVED.fullmatch(one.name)
+    found = _ARCHIVED.fullmatch(one.path)
     if found is None:
         return one.changed, 0
     began = int(found["time"] or found["broken"], 16)
     return min(began, one.changed), int(found["number"] or "0", 16)
 
 
-def vacuum(archives: Iterable[Archive], rule: JournalRule, now: int) -> Vacuum | None:
-    """Return to what size archived journals may go down; None if none of them may go.
+def vacuum(archives: Iterable[File], rule: JournalRule, now: int) -> tuple[File, ...]:
+    """Return which archived journal files may go, the oldest first, up to the first that has a young entry.
 
-    journalctl --vacuum-time= removes a file whose *first* entry is old; one that was written for a month
-    would go with all it holds. So it is told a size, at which the first file stays that has a young entry.
+    That is not what journalctl has to offer: --vacuum-time= removes a file whose *first* entry is old, and
+    one that was written for a month would go with all it holds; --vacuum-size= goes by the bytes that there
+    are when it looks, and takes a young file for each that journald has archived since.
     """
-    ordered = sorted((one for one in archives if is_archive(one.name)), key=_age)
-    total = left = sum(one.size for one in ordered)
-    count = 0
+    ordered = sorted((one for one in archives if is_archive(one.path)), key=_age)
+    left = sum(one.size for one in ordered)
+    chosen = []
     for one in ordered:
-        if one.changed > now - rule.keep_time or left - one.size < rule.keep_size:
+        left -= one.size
+        if one.changed > now - rule.keep_time or left < rule.keep_size:
             break
-        left, count = left - one.size, count + 1
-    # 0 is no limit to journalctl.
-    return Vacuum(max(left, 1), total - left, count) if count else None
+        chosen.append(one)
+    return tuple(chosen)
 
 
 @dataclass(frozen=True, slots=True)
