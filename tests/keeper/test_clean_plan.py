@@ -14,12 +14,14 @@ from rota_agents.home_keeper.cleaner.offers import nix_command, parse_freed
 from rota_agents.home_keeper.cleaner.plan import (
     DAY,
     File,
+    Generation,
     Held,
     Need,
     Usage,
     cache_frees,
     choose,
     needed,
+    old_generations,
     steps,
     tmp_lines,
     unused,
@@ -279,6 +281,18 @@ def test_the_command_line_of_nix() -> None:
     ]  # fmt: skip
     assert nix_command(NixRule(DAY + 1), Need(1, 1)) == ["--delete-older-than", "2d"]
     assert [whole_days(span) for span in (1, DAY, DAY + 1, 30 * DAY)] == [1, 1, 2, 30]
+
+
+def generation(number: int, days: int, **more: Any) -> Generation:
+    return Generation("system", number, NOW - days * DAY, **more)
+
+
+def test_generations_that_nix_forgets() -> None:
+    known = [generation(1, 60), generation(2, 50), generation(3, 40), generation(4, 1, current=True)]
+    assert [one.number for one in old_generations(known, NixRule(30 * DAY), NOW)] == [2, 1]
+    assert old_generations(known[2:], NixRule(30 * DAY), NOW) == ()
+    back = [generation(1, 60, current=True), generation(2, 50), generation(3, 40)]
+    assert [one.number for one in old_generations(back, NixRule(30 * DAY), NOW)] == [2]
 
 
 @pytest.mark.parametrize(

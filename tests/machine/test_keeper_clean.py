@@ -309,6 +309,7 @@ def test_nix_collects_its_garbage_by_way_of_its_daemon(machine: Machine) -> None
     row = ask(machine, "preview", "/nix")["done"]["steps"][0]
     assert row["count"] == 2 and row["frees"] == 12 * MIB, row
     assert "2 paths that nothing needs, and what 2 old generations hold" in row["what"]
+    assert machine.exists(f"{profile}-1-link"), "a preview changes nothing"
     done = ask(machine, "clean", "/nix")["done"]
     (step,) = done["steps"]
     assert 1 <= step["count"] <= 4 and step["freed"] == step["count"] * 6 * MIB, step

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,16 @@ from rota.clean_rules import JournalRule, NixRule, PathRule, TmpRule
 from rota.errors import RotaError
 
 from ..checks.words import clip, size, span
-from .plan import File, Need, choose, tmp_lines, vacuum, whole_days
+from .plan import (
+    File,
+    Generation,
+    Need,
+    choose,
+    old_generations,
+    tmp_lines,
+    vacuum,
+    whole_days,
+)
 from .tree import Tree, file_system, open_directory, size_of
 
 JOURNALS = "/var/log/journal"
@@ -234,7 +244,8 @@ def _lsize(path: str) -> int:
 
 _FREED = re.compile(r"([0-9]+) store paths deleted, ([0-9.]+) (B|[KMGT]iB) freed")
 _UNITS = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
-_WOULD_FORGET = re.compile(r"^would remove (?:profile version|generation)", re.MULTILINE)
+_PROFILES = Path("/nix/var/nix/profiles")
+_GENERATION = re.compile(r"(.+)-([0-9]+)-link")
 _MANY = 5000
 
 
@@ -268,13 +279,27 @@ def nix(rule: NixRule, scene: Scene, *, preview: bool = False) -> Offer:
     what = f"nix-collect-garbage {' '.join(arguments)}"
     if not preview:
         return Offer(what, act)
-    said = output([name, "--dry-run", *arguments[:2]], **remote)
-    forgets = len(_WOULD_FORGET.findall(said))
+    # --dry-run is silent of profiles that it may not write to.
+    forgets = len(old_generations(generations(_PROFILES), rule, scene.now))
     printed = output([program("nix-store"), "--gc", "--print-dead"], **remote)
     dead = [line for line in printed.splitlines() if line.startswith(f"{STORE}/")]
     frees = sum(map(_weight, dead)) if len(dead) <= _MANY else None
     more = f", and what {forgets} old generations hold" if forgets else ""
     return Offer(f"{what}: {len(dead)} paths that nothing needs{more}", act, frees, len(dead))
+
+
+def generations(top: Path) -> list[Generation]:
+    """Return the generations of all profiles below a directory."""
+    found = []
+    for folder, folders, others in os.walk(top):
+        for name in (*folders, *others):
+            if link := _GENERATION.fullmatch(name):
+                path, profile = Path(folder, name), Path(folder, link[1])
+                with suppress(OSError):
+                    current = os.path.lexists(profile) and profile.readlink().name == name
+                    made = path.lstat().st_mtime_ns // 1000
+                    found.append(Generation(str(profile), int(link[2]), made, current))
+    return found
 
 
 def _weight(path: str) -> int:

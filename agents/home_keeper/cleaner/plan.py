@@ -258,6 +258,29 @@ def whole_days(span: int) -> int:
     return max(-(-span // DAY), 1)
 
 
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A generation of a Nix profile: the profile, its number, when it was made, and whether it is in use."""
+
+    profile: str
+    number: int
+    made: int
+    current: bool = False
+
+
+def old_generations(known: Iterable[Generation], rule: NixRule, now: int) -> tuple[Generation, ...]:
+    """Return which generations nix-collect-garbage --delete-older-than removes: none that was in use since.
+
+    That is, of each profile, all before the youngest that is as old as that, but not the current one.
+    """
+    since = now - whole_days(rule.older_than) * DAY
+    old: dict[str, list[Generation]] = {}
+    for one in sorted(known, key=lambda one: (one.profile, -one.number)):
+        if one.made < since:
+            old.setdefault(one.profile, []).append(one)
+    return tuple(one for profile in old.values() for one in profile[1:] if not one.current)
+
+
 def tmp_lines(paths: Iterable[str], older_than: int) -> str:
     """Return lines of tmpfiles.d(5) with an age of one's own, for systemd-tmpfiles --clean."""
     seconds = -(-older_than // 1_000_000)
