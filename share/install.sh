@@ -39,6 +39,7 @@ destination() {
     rotad-metrics-user.service) echo "$PREFIX/lib/systemd/user/rotad-metrics.service" ;;
     rotad-notify.service) echo "$PREFIX/lib/systemd/system/rotad-notify.service" ;;
     rotad-notify-user.service) echo "$PREFIX/lib/systemd/user/rotad-notify.service" ;;
+    rota-clean@.service | rota-clean-preview@.service) echo "$PREFIX/lib/systemd/system/$1" ;;
     rotad-user.service) echo "$PREFIX/lib/systemd/user/rotad.service" ;;
     rota-home-keeper.service) echo "$PREFIX/lib/systemd/system/rota-home-keeper.service" ;;
     rota-keeper.sysctl) echo "$PREFIX/lib/sysctl.d/40-rota-keeper.conf" ;;
@@ -148,7 +149,8 @@ install_all() {
   PYTHON=$found
   case $CHECK in 0) ;; *) check_python ;; esac
   shared_files | while read -r file; do destination "$file" >/dev/null; done
-  for module in rota.cli rota.daemon rota.exporter rota.notifier rota_agents rota_agents.home_keeper.keeper; do
+  for module in rota.cli rota.daemon rota.exporter rota.notifier rota_agents rota_agents.home_keeper.keeper \
+    rota_agents.home_keeper.cleaner.program; do
     case $module in
       rota.cli) name=rota ;;
       rota.daemon) name=rotad ;;
@@ -156,6 +158,7 @@ install_all() {
       rota.notifier) name=rotad-notify ;;
       rota_agents) name=rota-agent ;;
       rota_agents.home_keeper.keeper) name=rota-home-keeper ;;
+      rota_agents.home_keeper.cleaner.program) name=rota-clean ;;
     esac
     put share/launcher.in "$bin/$name" 755 \
       -e "s|@python@|$PYTHON|" -e "s|@libdir@|$lib|" -e "s|@module@|$module|"
@@ -185,7 +188,9 @@ prune() {
 }
 
 uninstall_all() {
-  for name in rota rotad rotad-metrics rotad-notify rota-agent rota-home-keeper; do rm -f "$DESTDIR$bin/$name"; done
+  for name in rota rotad rotad-metrics rotad-notify rota-agent rota-home-keeper rota-clean; do
+    rm -f "$DESTDIR$bin/$name"
+  done
   rm -rf "$DESTDIR${lib:?}/rota" "$DESTDIR${lib:?}/rota_agents"
   shared_files | while read -r file; do
     target=$(destination "$file")

@@ -37,7 +37,7 @@ function __rota_words --description "How many words follow the verb, options lef
     set -e words[1]
     while set -q words[1]
         switch $words[1]
-            case --at --config --format --lines --output --replaced-by --rules-dir --since --state --tag --trigger --unit-dir --until --why -n
+            case --at --config --end --format --lines --output --replaced-by --rules-dir --since --state --tag --trigger --unit-dir --until --why -n
                 set -e words[1]
             case '-*'
             case '*'

@@ -84,7 +84,8 @@ def _table(value: object) -> Raw:
     return value if isinstance(value, dict) else {}
 
 
-def _program(command: object) -> Iterator[Breach]:
+def program(command: object) -> Iterator[Breach]:
+    """Yield what is wrong with a command as it was written: program and arguments."""
     if isinstance(command, list):
         if sum(len(word) for word in command if isinstance(word, str)) > _LONGEST:
             yield Breach("command", f"is longer than {_LONGEST} characters in all")
@@ -105,7 +106,7 @@ def _what_runs(raw: Raw) -> Iterator[Breach]:
         yield Breach("prompt", "needs a runner; write runner = NAME, declared as [runners.NAME] in rota.toml")
     if runner is not None and prompt is None:
         yield Breach("runner", "only goes with prompt", runner if isinstance(runner, str) else "")
-    yield from _program(command)
+    yield from program(command)
 
 
 def _span(raw: Raw, key: str) -> int | None:
@@ -212,7 +213,7 @@ def breaches(raw: Raw) -> Iterator[Breach]:
 def runner_breaches(raw: Raw) -> Iterator[Breach]:
     """Yield every rule that a runner, as written, breaks."""
     command = raw.get("command")
-    yield from _program(command)
+    yield from program(command)
     words = [word for word in command if isinstance(word, str)] if isinstance(command, list) else []
     if words and not any("{prompt}" in word for word in words[1:]):
         yield Breach("command", "must contain {prompt} after the program, where the agent's prompt goes")

@@ -105,7 +105,7 @@ def arguments(declaration: Declaration, runners: Mapping[str, Runner], context: 
     return [word.replace("{prompt}", agent.prompt or "") for word in runner.command]
 
 
-def _command_line(words: list[str]) -> str:
+def command_line(words: list[str]) -> str:
     """Return a value of ExecStart=; a program's path knows no $$, so that one with $ needs the : prefix."""
     literal = "$" in words[0]
     return ":" * literal + " ".join(quote_argument(word, variables=not literal) for word in words)
@@ -167,7 +167,7 @@ def _unit_lines(declaration: Declaration, context: Context) -> list[tuple[str, s
 def _result_lines(directory: str) -> list[tuple[str, str]]:
     """Return what lets a run leave its result in a file; see _HAND_OVER."""
     return [
-        ("ExecStopPost", f"-{_command_line(['/bin/sh', '-c', _HAND_OVER])}"),
+        ("ExecStopPost", f"-{command_line(['/bin/sh', '-c', _HAND_OVER])}"),
         ("RuntimeDirectory", directory),
         ("RuntimeDirectoryMode", "0700"),
         ("Environment", f"ROTA_RESULT_FILE=%t/{directory}/result"),
@@ -183,7 +183,7 @@ def _service_lines(
     where = _plain(agent.working_directory) if agent.working_directory else f"%S/{directory}"
     lines = [
         ("Type", "exec"),
-        ("ExecStart", _command_line(words)),
+        ("ExecStart", command_line(words)),
         *(_result_lines(directory) if agent.result_file else ()),
         *(("ExecSearchPath", _plain(":".join((*agent.path, *context.search_path)))) for _ in agent.path[:1]),
         ("Slice", f"rota-{agent.priority}.slice"),
