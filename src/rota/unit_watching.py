@@ -1,4 +1,4 @@
-"""What a person declares of the systemd units that Home Keeper watches, here and by SSH, and what it comes to."""
+"""What a person declares of the units that Home Keeper watches, here and by SSH, and what it comes to."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ UnitPattern = Annotated[StrictStr, AfterValidator(_pattern)]
 UserName = Annotated[StrictStr, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$")]
 
 _STOPPED = (
-    "What it means that somebody stopped a unit of running, or a timer: note (it is shown, and left as it is) or "
-    "finding (as if it had ended by itself). One that was stopped with a unit that it needs has not been "
-    "stopped by somebody."
+    "What it means that somebody stopped a unit of running, or a timer: note (it is shown, and left as it "
+    "is) or finding (as if it had ended by itself). One that was stopped with a unit that it needs counts as "
+    "ended by itself."
 )
 
 
@@ -52,21 +52,27 @@ class UnitWatch(Record):
     """How the units of this machine are watched; units of agents are not: rotad knows of them."""
 
     watch: StrictBool = _key(True, "false: not at all.", False)
-    ignore: tuple[UnitPattern, ...] = _key((), "Units that are not: names, or patterns with * and ?.", ["*.mount"])
+    ignore: tuple[UnitPattern, ...] = _key(
+        (), "Units that are not: names, or patterns with * and ?.", ["*.mount"]
+    )
     running: tuple[UnitName, ...] = _key(
         (), "Units that are to be active at all times: to be inactive is a finding.", ["nginx.service"]
     )
     stopped: Literal["note", "finding"] = _key("note", _STOPPED, "finding")
     timers: StrictBool = _key(
-        True, "Timers that an active unit wants, as timers.target does, are to be active; false: need not.", False
+        True,
+        "Timers that an active unit wants, as timers.target does, are to be active; false: need not.",
+        False,
     )
     stuck: Duration = _key(
         "5min",
-        "A unit that starts, stops or reloads for longer is stuck; its own TimeoutStartSec= or TimeoutStopSec= "
-        "counts where it is longer, and Type=oneshot may take its time.",
+        "A unit that starts, stops or reloads for longer is stuck; its own TimeoutStartSec= or "
+        "TimeoutStopSec= counts where it is longer, and Type=oneshot may take its time.",
         "15min",
     )
-    restarts: StrictInt = _key(5, "A service that systemd restarted so often within is in a loop.", 3, ge=2, le=100)
+    restarts: StrictInt = _key(
+        5, "A service that systemd restarted so often within is in a loop.", 3, ge=2, le=100
+    )
     within: Duration = _key("10min", "See restarts.", "1h")
 
 

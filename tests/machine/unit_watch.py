@@ -1,4 +1,4 @@
-"""Run in the machine: the Home Keeper's source of units, or of another machine, printing what it finds as JSON lines.
+"""Run in the machine: the Home Keeper's source of units, or of other machines, printing JSON lines.
 
 usage: unit_watch.py units|hosts JSON
 """

@@ -126,7 +126,9 @@ class _Case:
         known = {"active": unit.active, "sub": unit.sub, "load": unit.load} | details
         name = f"{self.host}/{unit.name}" if self.host else unit.name
         since = unit.since or self.past.since
-        return Finding(Target("unit", name), problem, severity, since, clip(f"{self.label} {text}", 300), known)
+        return Finding(
+            Target("unit", name), problem, severity, since, clip(f"{self.label} {text}", 300), known
+        )
 
     @property
     def where(self) -> str:
@@ -277,6 +279,8 @@ def _timer(case: _Case) -> Finding:
 
 def _ended(case: _Case, severity: str) -> tuple[str, str]:
     stopped = case.unit.stopped
+    if case.host:
+        return severity, f"is not running; {case.where}"
     if stopped == BY_REQUEST:
         noted = "info" if case.rules.stopped == "note" else severity
         return noted, "is not running: it was stopped by request"

@@ -22,7 +22,6 @@ _MANAGER = f"{_NAME}.Manager"
 _UNIT = f"{_NAME}.Unit"
 _PROPERTIES = "org.freedesktop.DBus.Properties"
 _BUS = "org.freedesktop.DBus"
-_SIGNALS = ("JobRemoved", "UnitRemoved", "Reloading")
 _TIMEOUT = 60
 """Seconds; at a daemon-reload with many timers systemd answers nobody for long."""
 
@@ -43,18 +42,18 @@ class Hearers:
     """Who is told of what systemd says.
 
     Attributes:
-        changed: a unit's properties (of the interface Unit, those that come with a change).
         job_removed: a job on a unit is over; its path and its result.
+        away: systemd has left the bus, or is there again; who hears it is to begin anew.
+        changed: a unit's properties (of the interface Unit, those that come with a change).
         removed: a unit is no longer in memory.
         reloaded: systemd has read all unit files anew.
-        away: systemd has left the bus, or is there again; who hears it is to begin anew.
     """
 
-    changed: Callable[[str, dict[str, Any]], None]
     job_removed: Callable[[str, str, str], None]
-    removed: Callable[[str], None]
-    reloaded: Callable[[], None]
     away: Callable[[], None]
+    changed: Callable[[str, dict[str, Any]], None] | None = None
+    removed: Callable[[str], None] | None = None
+    reloaded: Callable[[], None] | None = None
 
 
 class Manager(Systemd):
@@ -70,16 +69,22 @@ class Manager(Systemd):
         self._hearers: Hearers | None = None
 
     async def hear(self, hearers: Hearers) -> None:
-        """Have all signals about units told from now on."""
+        """Have signals told from now on, those for which there is somebody to hear them."""
         self._hearers = hearers
         self.bus.add_message_handler(self._on_signal)
+        wanted = {
+            "JobRemoved": hearers.job_removed,
+            "UnitRemoved": hearers.removed,
+            "Reloading": hearers.reloaded,
+        }
         rule = f"type='signal',sender='{_NAME}'"
-        await self._match(
-            f"{rule},interface='{_PROPERTIES}',member='PropertiesChanged',"
-            f"path_namespace='{_UNITS}',arg0='{_UNIT}'"
-        )
-        for member in _SIGNALS:
+        for member in (member for member, hearer in wanted.items() if hearer is not None):
             await self._match(f"{rule},interface='{_MANAGER}',member='{member}'")
+        if hearers.changed is not None:
+            path = f"path_namespace='{_UNITS}'"
+            await self._match(
+                f"{rule},interface='{_PROPERTIES}',member='PropertiesChanged',{path},arg0='{_UNIT}'"
+            )
         await self._match(
             f"type='signal',sender='{_BUS}',interface='{_BUS}',member='NameOwnerChanged',arg0='{_NAME}'"
         )
@@ -87,23 +92,22 @@ class Manager(Systemd):
         await self._subscribe()
 
     def _on_signal(self, message: Message) -> None:
-        hearers = self._hearers
+        hearers, body = self._hearers, message.body
         if message.message_type is not MessageType.SIGNAL or hearers is None:
             return
-        if message.sender == _BUS and message.member == "NameOwnerChanged" and message.body[0] == _NAME:
+        if message.sender == _BUS and message.member == "NameOwnerChanged" and body[0] == _NAME:
             hearers.away()
         elif message.sender != self._owner:
             return
-        elif message.interface == _PROPERTIES and message.body[0] == _UNIT:
-            label = message.path.removeprefix(f"{_UNITS}/")
-            hearers.changed(unescape(label), message.body[1])
-        elif message.interface == _MANAGER and message.member == "JobRemoved":
-            _, job, unit, result = message.body
-            hearers.job_removed(str(unit), str(job), str(result))
-        elif message.interface == _MANAGER and message.member == "UnitRemoved":
-            hearers.removed(str(message.body[0]))
-        elif message.interface == _MANAGER and message.member == "Reloading" and message.body == [False]:
-            hearers.reloaded()
+        elif message.interface == _PROPERTIES and body[0] == _UNIT and hearers.changed is not None:
+            hearers.changed(unescape(message.path.removeprefix(f"{_UNITS}/")), body[1])
+        elif message.interface == _MANAGER:
+            if message.member == "JobRemoved":
+                hearers.job_removed(str(body[2]), str(body[1]), str(body[3]))
+            elif message.member == "UnitRemoved" and hearers.removed is not None:
+                hearers.removed(str(body[0]))
+            elif message.member == "Reloading" and body == [False] and hearers.reloaded is not None:
+                hearers.reloaded()
 
     async def units(self) -> list[Listed]:
         """Return all units in memory."""

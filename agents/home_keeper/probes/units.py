@@ -1,4 +1,4 @@
-"""Follows the units of this machine by systemd's signals: what changed is looked at, the rest costs nothing."""
+"""Follows the units of this machine by systemd's signals: what changed is looked at, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from rota.errors import RotaError
 from rota.systemd import connect
 from rota.unit_watches import Units
 
-from ..checks.units import BY_REQUEST, CHANGING, ENDED, RESTARTING, Past, Unit, judge
+from ..checks.units import ENDED, Past, judge
 from ..checks.words import SECOND, clip
 from ..words import Finding, Target
 from .manager import Hearers, Listed, Manager, until_lost
 from .polling import Observation
-from .threads import Threads
+from .unit_facts import Facts, Known
 from .unit_journal import stopped_by_request
 
 log = logging.getLogger("rota-home-keeper")
@@ -28,41 +27,14 @@ _GATHER = 0.05
 """Seconds for which signals are gathered: a unit that fails says so in several."""
 _AT_ONCE = 25
 """Units that are looked at together, and told of in one observation."""
-_TOGETHER = 10 * SECOND
-"""If what a unit needs came up so soon after the unit was stopped, it was restarted, and the unit was not."""
 _RELIST = 600 * SECOND
 """All is looked at anyway once in so long, should a signal be lost."""
 _PAUSES = (0.1, 0.5, 1, 2, 5, 10, 15)
 _BLIND = 2
 """So often it may fail to connect before that is told: a bus or a systemd that is back at once is no news."""
-_NEVER = 2**64 - 1
+_WELL = 60.0
+"""Seconds after which what went wrong before is forgotten."""
 _NOT_WATCHED = (".device", ".slice")
-_RESULTS = {
-    ".service": "Service", ".mount": "Mount", ".socket": "Socket", ".swap": "Swap", ".timer": "Timer",
-    ".path": "Path", ".automount": "Automount", ".scope": "Scope",
-}  # fmt: skip
-"""Interfaces that have a Result, by the type of the unit."""
-
-
-@dataclass(slots=True)
-class Known:
-    """What systemd said of a unit; see `checks.units.Unit`.
-
-    Attributes:
-        load, active, sub: its states.
-        job: the id of its job, 0 for none.
-        since: when it came into this state, microseconds since 1970; 0: systemd was not asked.
-        monotonic: the same by CLOCK_MONOTONIC.
-        stopped: whether a job ended it; None: that was before we looked.
-    """
-
-    load: str
-    active: str
-    sub: str
-    job: int = 0
-    since: int = 0
-    monotonic: int = 0
-    stopped: bool | None = None
 
 
 def _now() -> int:
@@ -88,12 +60,12 @@ class UnitSource:
             rules: how units are watched.
             address: of the bus; None for the system bus.
             now: returns microseconds since 1970.
-            by_request: tells of a unit that was inactive before we looked whether somebody stopped it; may block.
+            by_request: tells of a unit that ended before we looked whether somebody stopped it; blocks.
         """
-        self._rules, self._address, self._now, self._by_request = rules, address, now, by_request
-        self._threads = Threads(limit=1)
+        self._rules, self._address, self._now = rules, address, now
         self._target = Target("check", self.name)
         self._known: dict[str, Known] = {}
+        self._facts = Facts(self._known, rules, by_request)
         self._past: dict[str, Past] = {}
         self._told: dict[Target, tuple[Finding, ...]] = {}
         self._again: dict[str, int] = {}
@@ -108,7 +80,9 @@ class UnitSource:
 
     async def follow(self, put: Callable[[Observation], None]) -> None:
         """Put what is found, for ever; while systemd cannot be heard, put that."""
+        loop = asyncio.get_running_loop()
         while True:
+            began = loop.time()
             try:
                 await self._session(put)
             except (RotaError, OSError, EOFError, TimeoutError) as error:
@@ -116,6 +90,8 @@ class UnitSource:
             except Exception as error:  # our own mistake must not end the keeper's other checks
                 log.exception("check %s failed", self.name)
                 why = f"{type(error).__name__}: {error}"
+            if loop.time() - began > _WELL:
+                self._failures = 0
             if self._failures >= _BLIND:
                 self._put_blind(put, why)
             await asyncio.sleep(_PAUSES[min(self._failures, len(_PAUSES) - 1)])
@@ -150,7 +126,7 @@ class UnitSource:
     async def _work(self, manager: Manager, put: Callable[[Observation], None]) -> None:
         self._relist, self._away, first = True, False, True
         await manager.hear(
-            Hearers(self._changed, self._job_removed, self._removed, self._reloaded, self._gone_away)
+            Hearers(self._job_removed, self._gone_away, self._changed, self._removed, self._reloaded)
         )
         while True:
             if self._away:
@@ -158,8 +134,7 @@ class UnitSource:
             if self._relist:
                 await self._list(manager)
                 await self._look_at_all(manager, put, first=first)
-                first, self._failures, self._blind_since = False, 0, 0
-                self._seen_all = True
+                first, self._seen_all, self._blind_since = False, True, 0
             await self._pause()
             due = [name for name, at in self._again.items() if at <= self._now()]
             await self._look_at_dirty(manager, put, due)
@@ -210,7 +185,8 @@ class UnitSource:
         self._look_soon(unit)
 
     def _removed(self, name: str) -> None:
-        if self._known.pop(name, None) is not None:
+        # Of one that is to be running it is remembered what ended it.
+        if name not in self._rules.running and self._known.pop(name, None) is not None:
             self._look_soon(name)
 
     def _reloaded(self) -> None:
@@ -232,8 +208,12 @@ class UnitSource:
         self._relist, self._listed = False, self._now()
         self._dirty.clear()
         listed = {unit.name: unit for unit in await manager.units() if not unit.name.endswith(_NOT_WATCHED)}
-        for name in self._known.keys() - listed.keys() - self._dirty:
+        for name in self._known.keys() - listed.keys() - self._dirty - {*self._rules.running}:
             del self._known[name]
+        for name in {*self._rules.running} - listed.keys() - self._dirty:
+            known = self._known.setdefault(name, Known("", "inactive", "dead"))
+            if known.active != "inactive":
+                self._known[name] = Known("", "inactive", "dead")
         for name, unit in listed.items():
             self._take(name, unit)
 
@@ -257,9 +237,8 @@ class UnitSource:
         if self._going_down():
             return
         findings: dict[Target, tuple[Finding, ...]] = {self._target: ()}
-        names = (*self._known, *self._rules.running)
-        findings |= {Target("unit", name): () for name in names if self._rules.watches(name)}
-        findings |= {target: () for target in self._told}
+        findings |= {Target("unit", name): () for name in self._known if self._rules.watches(name)}
+        findings |= dict.fromkeys(self._told, ())
         for some in _chunks([target.name for target in findings if target.kind == "unit"]):
             findings |= dict(await asyncio.gather(*(self._look(manager, name) for name in some)))
         if not first:
@@ -302,13 +281,11 @@ class UnitSource:
 
     async def _look(self, manager: Manager, name: str) -> tuple[Target, tuple[Finding, ...]]:
         target, known = Target("unit", name), self._known.get(name)
-        if known is None and name in self._rules.running:
-            known = Known("", "inactive", "dead")
         past = self._past.pop(name, None)
         self._again.pop(name, None)
-        if known is None or not self._matters(name, known, past):
+        if known is None or not known.matters(name, past, self._rules):
             return target, ()
-        unit = await self._facts(manager, name, known, past)
+        unit = await self._facts.of(manager, name, known, past)
         if past is None and self._seen_all and unit.restarts:
             past = Past(restarts=unit.restarts - 1)  # this one was seen
         verdict = judge(unit, past or Past(), self._rules, self._now())
@@ -317,91 +294,6 @@ class UnitSource:
         if verdict.again is not None:
             self._again[name] = verdict.again
         return target, verdict.findings
-
-    def _matters(self, name: str, known: Known, past: Past | None) -> bool:
-        """Tell whether anything can be wrong with a unit, without asking systemd."""
-        if known.active not in ("active", "inactive") or (past is not None and past.restarts):
-            return True
-        return known.active == "inactive" and (name in self._rules.running or name.endswith(".timer"))
-
-    async def _facts(self, manager: Manager, name: str, known: Known, past: Past | None) -> Unit:
-        """Ask systemd for what its signals do not say and the judge needs."""
-        active, sub = known.active, known.sub
-        found = await manager.get(name, **dict(self._wanted(name, known, past)))
-        since = found.get("StateChangeTimestamp", known.since)
-        monotonic = found.get("StateChangeTimestampMonotonic", known.monotonic)
-        limit = found.get("TimeoutStopUSec" if active == "deactivating" else "TimeoutStartUSec", _NEVER)
-        met = bool(found.get("ConditionResult", True)) or not found.get("ConditionTimestamp", 1)
-        return Unit(
-            name=name,
-            active=active,
-            sub=sub,
-            load=found.get("LoadState", known.load),
-            since=since,
-            age=max(time.monotonic_ns() // 1000 - monotonic, 0) if monotonic else 0,
-            queued=known.job != 0,
-            condition=met,
-            kind=found.get("Type", ""),
-            limit=None if limit >= _NEVER else limit,
-            result=found.get("Result", ""),
-            code=found.get("ExecMainCode", 0),
-            status=found.get("ExecMainStatus", 0),
-            restarts=found.get("NRestarts"),
-            wanted=self._is_wanted(found),
-            stopped=await self._stopped(manager, name, known, since),
-        )
-
-    def _wanted(self, name: str, known: Known, past: Past | None) -> Iterator[tuple[str, str]]:
-        """Yield properties to be asked for, and their interfaces."""
-        service, active = name.endswith(".service"), known.active
-        if not known.since:
-            yield from (("StateChangeTimestamp", "Unit"), ("StateChangeTimestampMonotonic", "Unit"))
-        if service and (active == "failed" or known.sub in RESTARTING or past is not None):
-            yield "NRestarts", "Service"
-        if active == "failed":
-            yield "LoadState", "Unit"
-            if interface := _RESULTS.get(f".{name.rpartition('.')[2]}"):
-                yield "Result", interface
-            if service:
-                yield from (("ExecMainCode", "Service"), ("ExecMainStatus", "Service"))
-        elif active in CHANGING and service and known.sub not in RESTARTING:
-            age = time.monotonic_ns() // 1000 - known.monotonic
-            if not known.monotonic or age >= self._rules.stuck:
-                limit = "TimeoutStopUSec" if active == "deactivating" else "TimeoutStartUSec"
-                yield from ((limit, "Service"), ("Type", "Service"))
-        elif active == "inactive":
-            yield from (("LoadState", "Unit"), ("ConditionResult", "Unit"), ("ConditionTimestamp", "Unit"))
-            if service:
-                yield "Type", "Service"
-            if name.endswith(".timer"):
-                yield from (("WantedBy", "Unit"), ("RequiredBy", "Unit"), ("RemainAfterElapse", "Timer"))
-
-    def _is_wanted(self, found: dict[str, Any]) -> bool:
-        """Tell whether an active unit wants a timer, which does not end by itself."""
-        units = [*found.get("WantedBy", ()), *found.get("RequiredBy", ())]
-        wanting = (self._known.get(unit) for unit in units)
-        return bool(found.get("RemainAfterElapse", True)) and any(
-            one is not None and one.active == "active" for one in wanting
-        )
-
-    async def _stopped(self, manager: Manager, name: str, known: Known, since: int) -> str:
-        """Return what ended a unit: "" for itself, BY_REQUEST, or a unit that it needs."""
-        if known.active != "inactive" or known.load not in ("loaded", ""):
-            return ""
-        if known.stopped is None:
-            # Never active since boot: nobody stopped it.
-            look = since and await self._threads.run(name, lambda: self._by_request(name))
-            known.stopped = bool(look)
-        if not known.stopped:
-            return ""
-        bound = await manager.get(name, Requires="Unit", BindsTo="Unit", PartOf="Unit")
-        for other in sorted({unit for units in bound.values() for unit in units}):
-            one = self._known.get(other)
-            if one is None or one.active == "":
-                continue
-            if one.job or one.active != "active" or 0 <= one.since - since < _TOGETHER:
-                return other
-        return BY_REQUEST
 
 
 def _chunks(names: list[str]) -> Iterator[list[str]]:
