@@ -116,9 +116,8 @@ def test_what_is_refused(before: str, after: str, why: str) -> None:
 
 
 def test_more_units_than_a_machine_has() -> None:
-    lines = "".join(
-        f"u{number}.service loaded active running\n" for number in range(unit_report.MOST_UNITS + 1)
-    )
+    count = unit_report.MOST_UNITS + 1
+    lines = "".join(f"u{number}.service loaded active running\n" for number in range(count))
     with pytest.raises(Malformed, match="more than 20000 units"):
         parse(f"rota-probe 1\n{lines}\nend\n".encode())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -39,9 +40,8 @@ def test_a_host_inherits_what_is_not_written() -> None:
     nas = resolve(declared(units=units, hosts={"nas": own}))[1].hosts["nas"].units
     assert (nas.ignore, nas.stuck, nas.restarts) == (("*.mount",), MINUTE, 3)
     assert (nas.within, nas.running, nas.timers) == (60 * MINUTE, ("smbd.service",), False)
-    assert (
-        resolve(declared(units=units, hosts={"nas": NAS | {"ignore": []}}))[1].hosts["nas"].units.ignore == ()
-    )
+    other = declared(units=units, hosts={"nas": NAS | {"ignore": []}})
+    assert resolve(other)[1].hosts["nas"].units.ignore == ()
 
 
 def test_it_goes_to_json_and_back() -> None:
@@ -98,16 +98,14 @@ def test_rules_between_keys(keys: dict[str, Any], key: str, said: str) -> None:
     ],
 )
 def test_what_is_refused(keys: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValidationError, match=".*") as error:
+    with pytest.raises(ValidationError, match=re.escape(said)):
         declared(**keys)
-    assert said in str(error.value)
 
 
 def test_the_keeper_reads_it_without_pydantic_and_loads_ssh_only_when_needed() -> None:
-    code = (
-        "import sys; import rota_agents.home_keeper.probes.units, rota_agents.home_keeper.probes.hosts, "
-        "rota_agents.home_keeper.remedies.units; "
-        "print([name for name in ('pydantic', 'asyncssh', 'cryptography', 'rota.model') if name in sys.modules])"
-    )
+    modules = ("probes.units", "probes.hosts", "remedies.units")
+    imports = "; ".join(f"import rota_agents.home_keeper.{module}" for module in modules)
+    unwanted = ("pydantic", "asyncssh", "cryptography", "rota.model")
+    code = f"import sys; {imports}; print([name for name in {unwanted} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""Run in the machine: one remedy of the Home Keeper, as it would be carried out; prints what came of it as JSON.
+"""Run in the machine: one remedy of the Home Keeper, as it would carry it out; prints what came of it.
 
 usage: unit_remedy.py WORD UNIT PROBLEM
 """
