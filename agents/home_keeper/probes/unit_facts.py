@@ -14,6 +14,8 @@ from ..checks.words import SECOND
 from .manager import Manager
 from .threads import Threads
 
+NOT_FOLLOWED = (".device", ".slice")
+"""Types of units of which there are many, and nothing to be done about."""
 _NEVER = 2**64 - 1
 _TOGETHER = 10 * SECOND
 """If what a unit needs came up so soon after the unit was stopped, it was restarted, and the unit was not."""
@@ -35,6 +37,7 @@ class Known:
         job: the id of its job, 0 for none.
         since: when it came into this state, microseconds since 1970; 0: systemd was not asked.
         monotonic: the same by CLOCK_MONOTONIC.
+        met: whether its conditions were met when it was started last; None: systemd was not asked.
         stopped: whether a job ended it; None: that was before we looked.
     """
 
@@ -44,6 +47,7 @@ class Known:
     job: int = 0
     since: int = 0
     monotonic: int = 0
+    met: bool | None = None
     stopped: bool | None = None
 
     def matters(self, name: str, past: Past | None, rules: Units) -> bool:
@@ -72,11 +76,18 @@ def _wanted(name: str, known: Known, past: Past | None, stuck: int) -> Iterator[
             limit = "TimeoutStopUSec" if active == "deactivating" else "TimeoutStartUSec"
             yield from ((limit, "Service"), ("Type", "Service"))
     elif active == "inactive":
-        yield from (("LoadState", "Unit"), ("ConditionResult", "Unit"), ("ConditionTimestamp", "Unit"))
+        yield "LoadState", "Unit"
+        if known.met is None:
+            yield from (("ConditionResult", "Unit"), ("ConditionTimestamp", "Unit"))
         if service:
             yield "Type", "Service"
         if name.endswith(".timer"):
             yield from (("WantedBy", "Unit"), ("RequiredBy", "Unit"), ("RemainAfterElapse", "Timer"))
+
+
+def are_met(result: bool, at: int) -> bool:
+    """Return whether conditions are met, which systemd denies of those that it never looked at."""
+    return result or not at
 
 
 def _age(monotonic: int) -> int:
@@ -104,8 +115,9 @@ class Facts:
         since = found.get("StateChangeTimestamp", known.since)
         monotonic = found.get("StateChangeTimestampMonotonic", known.monotonic)
         limit = found.get("TimeoutStopUSec" if active == "deactivating" else "TimeoutStartUSec", _NEVER)
-        # Conditions that were never looked at are told as unmet.
-        met = bool(found.get("ConditionResult", True)) or not found.get("ConditionTimestamp", 1)
+        met = known.met
+        if met is None:
+            met = are_met(found.get("ConditionResult", True), found.get("ConditionTimestamp", 1))
         load, wanted = found.get("LoadState", known.load), self._is_wanted(found)
         judged = active == "inactive" and load == "loaded" and (wanted or name in self._rules.running)
         return Unit(
@@ -144,8 +156,8 @@ class Facts:
         bound = await manager.get(name, Requires="Unit", BindsTo="Unit", PartOf="Unit")
         for other in sorted({unit for units in bound.values() for unit in units}):
             one = self._known.get(other)
-            if one is None:
+            if other.endswith(NOT_FOLLOWED):
                 continue
-            if one.job or one.active != "active" or 0 <= one.since - since < _TOGETHER:
+            if one is None or one.job or one.active != "active" or 0 <= one.since - since < _TOGETHER:
                 return str(other)
         return BY_REQUEST

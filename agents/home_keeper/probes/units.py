@@ -18,7 +18,7 @@ from ..checks.words import SECOND, clip
 from ..words import Finding, Target
 from .manager import Hearers, Listed, Manager, until_lost
 from .polling import Observation
-from .unit_facts import Facts, Known
+from .unit_facts import NOT_FOLLOWED, Facts, Known, are_met
 from .unit_journal import stopped_by_request
 
 log = logging.getLogger("rota-home-keeper")
@@ -34,7 +34,6 @@ _BLIND = 2
 """So often it may fail to connect before that is told: a bus or a systemd that is back at once is no news."""
 _WELL = 60.0
 """Seconds after which what went wrong before is forgotten."""
-_NOT_WATCHED = (".device", ".slice")
 
 
 def _now() -> int:
@@ -153,7 +152,7 @@ class UnitSource:
     # What signals say; each returns at once.
 
     def _changed(self, name: str, properties: dict[str, Any]) -> None:
-        if name.endswith(_NOT_WATCHED):
+        if name.endswith(NOT_FOLLOWED):
             return
         known = self._known.get(name)
         if known is None:
@@ -168,6 +167,8 @@ class UnitSource:
             known.stopped = False
         if (job := properties.get("Job")) is not None:
             known.job = job.value[0]
+        if "ConditionResult" in properties:
+            known.met = are_met(properties["ConditionResult"].value, properties["ConditionTimestamp"].value)
         if "StateChangeTimestamp" in properties:
             known.since = properties["StateChangeTimestamp"].value
             known.monotonic = properties["StateChangeTimestampMonotonic"].value
@@ -207,7 +208,7 @@ class UnitSource:
         """Take in all units; what a signal said of one meanwhile is newer than what is listed."""
         self._relist, self._listed = False, self._now()
         self._dirty.clear()
-        listed = {unit.name: unit for unit in await manager.units() if not unit.name.endswith(_NOT_WATCHED)}
+        listed = {unit.name: unit for unit in await manager.units() if not unit.name.endswith(NOT_FOLLOWED)}
         for name in self._known.keys() - listed.keys() - self._dirty - {*self._rules.running}:
             del self._known[name]
         for name in {*self._rules.running} - listed.keys() - self._dirty:
