@@ -34,6 +34,7 @@ fail() {
 destination() {
   case $1 in
     install.sh | launcher.in) echo - ;;
+    rota-probe) echo "$PREFIX/share/rota/rota-probe" ;;
     rotad.service) echo "$PREFIX/lib/systemd/system/rotad.service" ;;
     rotad-metrics.service) echo "$PREFIX/lib/systemd/system/rotad-metrics.service" ;;
     rotad-metrics-user.service) echo "$PREFIX/lib/systemd/user/rotad-metrics.service" ;;

@@ -36,6 +36,9 @@ PACKAGES = (
     "nix-bin",
     # to ask for metrics with
     "curl",
+    # another machine, as the Home Keeper looks at them
+    "openssh-server",
+    "python3-asyncssh",
     # what rota needs, and to install it
     "apprise",
     "make",
@@ -56,6 +59,9 @@ MASKED = (
     "e2scrub_reap.service",
     "fstrim.timer",
     "getty.target",
+    "ssh.service",
+    "ssh.socket",
+    "sshd-keygen.service",
     "systemd-pstore.service",
     "systemd-update-utmp.service",
 )

@@ -1,0 +1,157 @@
+"""systemd's manager as the Home Keeper needs it: signals about all units, their list, single properties."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from dbus_next.aio.message_bus import MessageBus
+from dbus_next.constants import MessageType
+from dbus_next.message import Message
+
+from rota.errors import RotaError
+from rota.systemd import CallError, Systemd, ask_bus, plain, unescape, unit_path
+
+_NAME = "org.freedesktop.systemd1"
+_PATH = "/org/freedesktop/systemd1"
+_UNITS = f"{_PATH}/unit"
+_MANAGER = f"{_NAME}.Manager"
+_UNIT = f"{_NAME}.Unit"
+_PROPERTIES = "org.freedesktop.DBus.Properties"
+_BUS = "org.freedesktop.DBus"
+_TIMEOUT = 60
+"""Seconds; at a daemon-reload with many timers systemd answers nobody for long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A row of ListUnits()."""
+
+    name: str
+    load: str
+    active: str
+    sub: str
+    job: int
+
+
+@dataclass(slots=True)
+class Hearers:
+    """Who is told of what systemd says.
+
+    Attributes:
+        job_removed: a job on a unit is over; its path and its result.
+        away: systemd has left the bus, or is there again; who hears it is to begin anew.
+        changed: a unit's properties (of the interface Unit, those that come with a change).
+        removed: a unit is no longer in memory.
+        reloaded: systemd has read all unit files anew.
+    """
+
+    job_removed: Callable[[str, str, str], None]
+    away: Callable[[], None]
+    changed: Callable[[str, dict[str, Any]], None] | None = None
+    removed: Callable[[str], None] | None = None
+    reloaded: Callable[[], None] | None = None
+
+
+class Manager(Systemd):
+    """The manager of the bus this connection is on. Every coroutine raises as those of Systemd.
+
+    Signals count only from whoever owns systemd's name: on the system bus anybody may send one to anybody.
+    """
+
+    def __init__(self, bus: MessageBus) -> None:
+        super().__init__(bus)
+        self.bus = bus
+        self._owner = ""
+        self._hearers: Hearers | None = None
+
+    async def hear(self, hearers: Hearers) -> None:
+        """Have signals told from now on, those for which there is somebody to hear them."""
+        self._hearers = hearers
+        self.bus.add_message_handler(self._on_signal)
+        wanted = {
+            "JobRemoved": hearers.job_removed,
+            "UnitRemoved": hearers.removed,
+            "Reloading": hearers.reloaded,
+        }
+        rule = f"type='signal',sender='{_NAME}'"
+        for member in (member for member, hearer in wanted.items() if hearer is not None):
+            await self._match(f"{rule},interface='{_MANAGER}',member='{member}'")
+        if hearers.changed is not None:
+            path = f"path_namespace='{_UNITS}'"
+            await self._match(
+                f"{rule},interface='{_PROPERTIES}',member='PropertiesChanged',{path},arg0='{_UNIT}'"
+            )
+        await self._match(
+            f"type='signal',sender='{_BUS}',interface='{_BUS}',member='NameOwnerChanged',arg0='{_NAME}'"
+        )
+        self._owner = str((await ask_bus(self.bus, "GetNameOwner", _NAME))[0])
+        await self._subscribe()
+
+    def _on_signal(self, message: Message) -> None:
+        hearers, body = self._hearers, message.body
+        if message.message_type is not MessageType.SIGNAL or hearers is None:
+            return
+        if message.sender == _BUS and message.member == "NameOwnerChanged" and body[0] == _NAME:
+            hearers.away()
+        elif message.sender != self._owner:
+            return
+        elif message.interface == _PROPERTIES and body[0] == _UNIT and hearers.changed is not None:
+            hearers.changed(unescape(message.path.removeprefix(f"{_UNITS}/")), body[1])
+        elif message.interface == _MANAGER:
+            if message.member == "JobRemoved":
+                hearers.job_removed(str(body[2]), str(body[1]), str(body[3]))
+            elif message.member == "UnitRemoved" and hearers.removed is not None:
+                hearers.removed(str(body[0]))
+            elif message.member == "Reloading" and body == [False] and hearers.reloaded is not None:
+                hearers.reloaded()
+
+    async def units(self) -> list[Listed]:
+        """Return all units in memory."""
+        async with asyncio.timeout(_TIMEOUT):
+            found = await self._manager("ListUnits")
+        return [Listed(unit[0], unit[2], unit[3], unit[4], unit[7]) for unit in found[0]]
+
+    async def get(self, unit: str, **wanted: str) -> dict[str, Any]:
+        """Return properties of a unit by name, without those that this systemd does not have.
+
+        Args:
+            unit: its name; one that is not in memory is loaded for a moment.
+            wanted: the interface ("Unit", "Service", ...) by the property's name.
+        """
+
+        async def one(name: str, interface: str) -> tuple[str, Any]:
+            try:
+                body = (_PROPERTIES, "Get", "ss", f"{_NAME}.{interface}", name)
+                return name, plain((await self._call(unit_path(unit), *body))[0])
+            except CallError as error:
+                if not error.name.startswith(("org.freedesktop.DBus.Error.Unknown", f"{_NAME}.NoSuchUnit")):
+                    raise
+                return name, None
+
+        async with asyncio.timeout(_TIMEOUT):
+            found = await asyncio.gather(*(one(name, interface) for name, interface in wanted.items()))
+        return {name: value for name, value in found if value is not None}
+
+    async def queue(self, verb: str, unit: str) -> str:
+        """Queue a job, if none that is queued already would have to give way; return its object path.
+
+        Args:
+            verb: Start or Restart.
+            unit: its name.
+        """
+        return str((await self._manager(f"{verb}Unit", "ss", unit, "fail"))[0])
+
+
+async def until_lost(bus: MessageBus) -> None:
+    """Wait until a connection is lost.
+
+    Raises:
+        RotaError: it is.
+    """
+    with suppress(OSError, EOFError):
+        await bus.wait_for_disconnect()
+    raise RotaError("the system bus is gone")
