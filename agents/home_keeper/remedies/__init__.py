@@ -1,0 +1,1 @@
+"""Remedies: what the keeper does about findings, each an edge of its own."""
