@@ -9,6 +9,7 @@ from pathlib import Path
 
 import notifying
 import pages
+import proxying
 import scraping
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,6 +22,7 @@ _PAGES: Mapping[str, Callable[[], str]] = {
     "share/man/rotad.8": pages.rotad_8,
     "share/man/rotad-metrics.8": scraping.rotad_metrics_8,
     "share/man/rotad-notify.8": notifying.rotad_notify_8,
+    "share/man/rota-docker-proxy.8": proxying.rota_docker_proxy_8,
 }
 
 

@@ -40,6 +40,7 @@ destination() {
     rotad-notify.service) echo "$PREFIX/lib/systemd/system/rotad-notify.service" ;;
     rotad-notify-user.service) echo "$PREFIX/lib/systemd/user/rotad-notify.service" ;;
     rotad-user.service) echo "$PREFIX/lib/systemd/user/rotad.service" ;;
+    rota-docker-proxy.service | rota-docker-proxy.socket) echo "$PREFIX/lib/systemd/system/$1" ;;
     rota.sysusers) echo "$PREFIX/lib/sysusers.d/rota.conf" ;;
     rota.tmpfiles) echo "$PREFIX/lib/tmpfiles.d/rota.conf" ;;
     org.rota1.conf | org.rota1.Notifier.conf) echo "$dbus_policy/$1" ;;
@@ -96,8 +97,14 @@ wanted = {
     "rich": ("rich", (13,), "python3-rich", "python-rich"),
     "systemd.journal": ("systemd-python", (235,), "python3-systemd", "python-systemd"),
 }
-# Home Keeper's checks of databases, names and GPUs: it does without, and says so
-useful = {"asyncpg": "python3-asyncpg", "dns": "python3-dnspython", "pynvml": "python3-pynvml"}
+# Home Keeper's checks of databases, names, GPUs and containers: it does without, and says so
+useful = {
+    "asyncpg": "python3-asyncpg",
+    "dns": "python3-dnspython",
+    "docker": "python3-docker",
+    "h11": "python3-h11",
+    "pynvml": "python3-pynvml",
+}
 problems, debian, arch = [], [], []
 if sys.version_info < (3, 11):
     problems.append(f"it is Python {sys.version.split()[0]}: rota needs 3.11 or newer")
@@ -146,13 +153,14 @@ install_all() {
   PYTHON=$found
   case $CHECK in 0) ;; *) check_python ;; esac
   shared_files | while read -r file; do destination "$file" >/dev/null; done
-  for module in rota.cli rota.daemon rota.exporter rota.notifier rota_agents; do
+  for module in rota.cli rota.daemon rota.exporter rota.notifier rota_agents rota_agents.home_keeper.proxy; do
     case $module in
       rota.cli) name=rota ;;
       rota.daemon) name=rotad ;;
       rota.exporter) name=rotad-metrics ;;
       rota.notifier) name=rotad-notify ;;
       rota_agents) name=rota-agent ;;
+      rota_agents.home_keeper.proxy) name=rota-docker-proxy ;;
     esac
     put share/launcher.in "$bin/$name" 755 \
       -e "s|@python@|$PYTHON|" -e "s|@libdir@|$lib|" -e "s|@module@|$module|"
@@ -182,7 +190,7 @@ prune() {
 }
 
 uninstall_all() {
-  for name in rota rotad rotad-metrics rotad-notify rota-agent; do rm -f "$DESTDIR$bin/$name"; done
+  for name in rota rotad rotad-metrics rotad-notify rota-agent rota-docker-proxy; do rm -f "$DESTDIR$bin/$name"; done
   rm -rf "$DESTDIR${lib:?}/rota" "$DESTDIR${lib:?}/rota_agents"
   shared_files | while read -r file; do
     target=$(destination "$file")

@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -45,6 +46,9 @@ _MOST = 64
 """Most connections at once; it hangs up on more."""
 _READ = 64 * 1024
 _HOST = ("Host", "docker")
+_ALWAYS = (("Connection", "close"), ("Cache-Control", "no-store"))
+
+Headers = Sequence[tuple[str, str]]
 
 
 class NoAnswer(Exception):  # noqa: N818  (the text says why)
@@ -114,9 +118,9 @@ class Client:
             else:
                 return None
 
-    def head(self, status: int, kind: str = "application/json", length: int | None = None) -> None:
+    def head(self, status: int, length: int | None = None, headers: Headers = ()) -> None:
         """Send the head of the answer; without a length, what follows comes in chunks."""
-        headers = [("Content-Type", kind), ("Connection", "close"), ("Cache-Control", "no-store")]
+        headers = [*headers, ("Content-Type", "application/json"), *_ALWAYS]
         if length is not None:
             headers.append(("Content-Length", str(length)))
         self._write(h11.Response(status_code=status, headers=headers))
@@ -133,10 +137,10 @@ class Client:
         async with asyncio.timeout(_CLIENT):
             await self._writer.drain()
 
-    async def answer(self, status: int, body: Any = None, kind: str = "application/json") -> None:
-        """Send a whole answer; bytes as they are, anything else as JSON; None: no body."""
-        data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.head(status, kind, None if status in (204, 304) else len(data))
+    async def answer(self, status: int, body: Any = None, headers: Headers = ()) -> None:
+        """Send a whole answer, its body as JSON; None: without one."""
+        data = b"" if body is None else json.dumps(body).encode()
+        self.head(status, None if status in (204, 304) else len(data), headers)
         if data:
             await self.part(data)
         await self.end()
@@ -239,11 +243,12 @@ class Server:
             return
         if asked.kind == "act":
             asked = await self._granted(asked)
-        status, body = await self._asked_of_engine(asked.method, asked.target, _patience(asked))
+        head, body = await self._asked_of_engine(asked.method, asked.target, _patience(asked))
+        status = head.status_code
         if status >= 400:
             await client.answer(status, reduced("error", _json(body)))
         elif asked.kind == "ping":
-            await client.answer(status, b"OK" if asked.method == "GET" else None, "text/plain")
+            await client.answer(status, "OK" if asked.method == "GET" else None, _versions(head))
         elif asked.kind == "act":
             log.info("%s %s: %d", asked.method, asked.target, status)
             await client.answer(status)
@@ -257,8 +262,8 @@ class Server:
             Denied: it may not.
         """
         target = f"/containers/{asked.id}/json"
-        status, body = await self._asked_of_engine("GET", target, _ENGINE)
-        found = _json(body)
+        head, body = await self._asked_of_engine("GET", target, _ENGINE)
+        status, found = head.status_code, _json(body)
         if status != 200 or not isinstance(found, Mapping):
             text = found.get("message", "") if isinstance(found, Mapping) else ""
             raise Denied(clip(str(text)) or "there is no such container", status if status >= 400 else 502)
@@ -268,7 +273,7 @@ class Server:
             raise Denied(f"the policy does not let {name} be acted on")
         return Allowed(asked.kind, asked.method, asked.of(full), full)
 
-    async def _asked_of_engine(self, method: str, target: str, patience: float) -> tuple[int, bytes]:
+    async def _asked_of_engine(self, method: str, target: str, patience: float) -> tuple[h11.Response, bytes]:
         try:
             async with asyncio.timeout(patience), self._upstream() as engine:
                 head, body = await engine.ask(method, target), bytearray()
@@ -276,7 +281,7 @@ class Server:
                     body += part
                     if len(body) > _ANSWER:
                         raise NoAnswer(f"the engine's answer is longer than {_ANSWER} bytes")
-                return head.status_code, bytes(body)
+                return head, bytes(body)
         except TimeoutError:
             raise NoAnswer(f"the engine has not answered within {patience:g}s") from None
 
@@ -334,6 +339,15 @@ async def _handed_on(engine: Upstream, client: Client) -> None:
                 await client.part(json.dumps(reduced("events", event)).encode() + b"\n")
         if len(text) > _EVENT:
             raise NoAnswer("an event of the engine has no end")
+
+
+def _versions(head: h11.Response) -> Headers:
+    """Return what clients find out by GET /_ping."""
+    return [
+        (name.decode("ascii"), value.decode("ascii"))
+        for name, value in head.headers
+        if name in (b"api-version", b"ostype") and re.fullmatch(rb"[0-9a-z.]{1,20}", value)
+    ]
 
 
 def _patience(asked: Allowed) -> float:

@@ -1,7 +1,7 @@
 """What rota-docker-proxy lets through to an engine, and what it leaves of the answers: tables. Pure.
 
 A request is allowed if its method, its whole path and each key of its query are in TABLE, and each value
-fits. Its path is taken as it is written: what would have to be decoded or shortened to be understood is refused.
+fits. Its path is taken as it is written: what would have to be decoded or shortened is refused.
 What goes to the engine is written anew from what was understood; no header of a client's goes there.
 """
 

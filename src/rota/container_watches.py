@@ -83,9 +83,9 @@ class Proxy:
     Attributes:
         socket: path of the engine's own socket.
         prefix: what stands before names in targets, "" or ENGINE/.
-        grants: which containers may be started and restarted: the first that matches decides; if none does,
-            or one says nothing, they may not.
-        labelled: whether those may that no grant speaks of and that ask for it (`rota.keeper=restart`).
+        grants: which containers may be started and restarted: the first that matches decides.
+        labelled: whether those may that no grant matches and that ask for it (`rota.keeper=restart`).
+        unnamed: whether the others may.
         prune: what is unused for so long may be removed; 0: nothing may.
     """
 
@@ -93,6 +93,7 @@ class Proxy:
     prefix: str = ""
     grants: tuple[Grant, ...] = ()
     labelled: bool = False
+    unnamed: bool = False
     prune: int = 0
 
 
@@ -110,9 +111,15 @@ def proxy(rules: Rules, socket: str = DOCKER, engine: str = "", prune: int = 0) 
     targets = sorted(rules.targets, key=lambda item: keeper_rules.specificity(item.pattern))
     told = tuple(Grant(item.pattern, item.mode != "observe") for item in targets if item.mode is not None)
     named = tuple(Grant(item.pattern, acts) for item in targets if item.mode is None)
-    unnamed = () if rules.unnamed == "observe" else (Grant("*", allowed=True),)
-    grants = tuple(item for item in (*never, *told, *named, *unnamed) if _of_containers(item.pattern))
-    return Proxy(socket, f"{engine}/" if engine else "", grants, acts, prune)
+    grants = tuple(item for item in (*never, *told, *named) if _of_containers(item.pattern))
+    return Proxy(
+        socket=socket,
+        prefix=f"{engine}/" if engine else "",
+        grants=grants,
+        labelled=acts,
+        unnamed=rules.unnamed != "observe",
+        prune=prune,
+    )
 
 
 def _of_containers(pattern: str) -> bool:
@@ -133,7 +140,9 @@ def granted(rules: Proxy, name: str, label: str = "") -> bool:
         return False
     target = f"container:{rules.prefix}{name}"
     found = next((item.allowed for item in rules.grants if matches(item.pattern, target)), None)
-    return (rules.labelled and label == "restart") if found is None else found
+    if found is None:
+        return rules.labelled if label == "restart" else rules.unnamed
+    return found
 
 
 def to_json(rules: Proxy) -> str:
