@@ -243,11 +243,26 @@ def test_what_ended_with_its_engine_was_not_stopped_by_hand() -> None:
     together = {key: heard(Track(), event("kill", NOON + n, 15, key), None) for n, key in enumerate(ids)}
     earlier = heard(Track(), event("kill", NOON - 10 * USEC, 15, "d"), None)
     everything = {key: one() for key in [*ids, "d"]}
-    marked = ended_with_engine({**together, "d": earlier}, everything, NOON + 10 * USEC)
+    ended = {key: one("exited") for key in everything}
+    marked = ended_with_engine({**together, "d": earlier}, everything, ended, NOON + 10 * USEC)
     assert [key for key, track in marked.items() if track.with_engine] == ids
     assert by_hand(one("exited"), marked["d"]) is True
-    late = ended_with_engine({"d": earlier}, everything, NOON + 60 * USEC)
+    late = ended_with_engine({"d": earlier}, everything, ended, NOON + 60 * USEC)
     assert not late["d"].with_engine, "the engine was there for long after it"
+
+
+def test_how_long_an_engine_waits_for_one_says_nothing_of_another() -> None:
+    quick, slow = (after(event("kill", NOON, 15), event("stop", NOON + n * USEC)) for n in (0, 10))
+    both = {"a": one(), "b": one()}
+    marked = ended_with_engine({"a": quick, "b": slow}, both, both, NOON + 10 * USEC)
+    assert all(track.with_engine for track in marked.values())
+
+
+def test_what_ended_while_another_engine_came_ended_with_its_own() -> None:
+    found = {"a": one("exited"), "b": one(), "c": one("exited")}
+    before = {"a": one(), "b": one(), "c": one("exited")}
+    marked = ended_with_engine(dict.fromkeys(before, Track()), before, found, NOON)
+    assert [key for key, track in marked.items() if track.with_engine] == ["a"]
 
 
 def test_an_engine_that_was_killed_leaves_ends_that_nobody_asked_for() -> None:

@@ -69,7 +69,7 @@ def heard(track: Track, event: Happened, container: Container | None) -> Track:
     if event.action in ("start", "restart"):
         return replace(track, asked=0, died=0, with_engine=False)
     if event.ends(container.stop_signal if container else 15):
-        return replace(track, asked=event.at)
+        return replace(track, asked=track.asked or event.at)
     if event.action == "die":
         return replace(track, died=event.at)
     return replace(track, oom=event.at) if event.action == "oom" else track
@@ -114,24 +114,30 @@ def passed(track: Track, rules: Containers, at: int) -> Track:
 
 
 def ended_with_engine(
-    tracks: Mapping[str, Track], found: Mapping[str, Container], gone: int
+    tracks: Mapping[str, Track], before: Mapping[str, Container], found: Mapping[str, Container], gone: int
 ) -> dict[str, Track]:
-    """Return the tracks, with those marked that another engine, which is gone, ended as it ended itself.
+    """Return the tracks, with those marked that ended because their engine, which is another by now, did.
 
     It sends a signal to all containers at once (`kill`, `die`, `stop`, as for a stop by hand), and is gone
     when they are.
 
     Args:
         tracks: what was heard until then, by id.
-        found: containers as they were then.
+        before: containers as they were then.
+        found: as they are now.
         gone: when it ceased to answer.
     """
-    asked = [track.asked for key, track in tracks.items() if track.asked and key in found]
-    last = max(asked, default=0)
+    last = max((track.asked for key, track in tracks.items() if key in before), default=0)
     since = max(last - _TOGETHER, gone - _SHUTDOWN)
+
+    def with_it(key: str, track: Track) -> bool:
+        if track.asked:
+            return track.asked > since
+        return key in before and key in found and not before[key].over and found[key].over
+
     return {
         key: replace(track, with_engine=True, asked=0, died=track.died or gone)
-        if track.asked > since
+        if with_it(key, track)
         else track
         for key, track in tracks.items()
     }

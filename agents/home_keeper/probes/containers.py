@@ -114,7 +114,8 @@ class ContainerSource:
         if self._last is not None and self._last not in missed:
             # Docker keeps its last events in memory: an engine that does not know of it is another.
             log.info("%s: the engine was started anew", self.name)
-            self._tracks = ended_with_engine(self._tracks, self._found, self._gone or now)
+            tracks = {key: self.track(key) for key in {**self._found, **self._tracks}}
+            self._tracks = ended_with_engine(tracks, self._found, found, self._gone or now)
         for event in missed:
             if event != self._last:
                 self._hear(event)

@@ -7,6 +7,7 @@ import itertools
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -94,10 +95,7 @@ class Connection:
 
         def work() -> tuple[Any, bool]:
             _knock(self.engine.socket)
-            client = _client(self.engine.socket)
-            said = client.version(api_version=False)
-            components = said.get("Components") or ()
-            return client, any("podman" in str(item.get("Name")).lower() for item in components)
+            return _client(self.engine.socket)
 
         self._client, self.podman = await self._run("connect", work)
 
@@ -228,11 +226,20 @@ def _knock(path: str) -> None:
             raise Gone(f"{path}: {error.strerror or error}") from None
 
 
-def _client(path: str) -> Any:
+def _client(path: str) -> tuple[Any, bool]:
+    """Return a client of the SDK, and whether it is Podman that answers."""
     import docker  # noqa: PLC0415  (only where containers are watched)
 
     os.environ.setdefault("DOCKER_CONFIG", "/nonexistent")  # passwords of registries are none of ours
-    return docker.APIClient(base_url=f"unix://{path}", version="auto", timeout=_CALL)
+    from docker.constants import DEFAULT_DOCKER_API_VERSION  # noqa: PLC0415
+
+    where = {"base_url": f"unix://{path}", "timeout": _CALL}
+    # The SDK finds out the version, too, but its error does not say what the engine answered.
+    with closing(docker.APIClient(version=DEFAULT_DOCKER_API_VERSION, **where)) as client:
+        version = client.version(api_version=False)
+    components = version.get("Components") or ()
+    podman = any("podman" in str(item.get("Name")).lower() for item in components)
+    return docker.APIClient(version=str(version["ApiVersion"]), **where), podman
 
 
 def _translated(work: Callable[[], Result]) -> Result:
