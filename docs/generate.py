@@ -11,6 +11,7 @@ import keeper_pages
 import notifying
 import options
 import pages
+import proxying
 import scraping
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +26,7 @@ _PAGES: Mapping[str, Callable[[], str]] = {
     "share/man/rotad-metrics.8": scraping.rotad_metrics_8,
     "share/man/rota-home-keeper.8": keeper_pages.rota_home_keeper_8,
     "share/man/rotad-notify.8": notifying.rotad_notify_8,
+    "share/man/rota-docker-proxy.8": proxying.rota_docker_proxy_8,
 }
 
 

@@ -57,6 +57,8 @@ python3Packages.buildPythonApplication (finalAttrs: {
     python3Packages.asyncpg
     python3Packages.dbus-next
     python3Packages.dnspython
+    python3Packages.docker
+    python3Packages.h11
     python3Packages.nvidia-ml-py
     python3Packages.prometheus-client
     python3Packages.pydantic

@@ -25,6 +25,11 @@ if [ "${1:-}" = data ]; then
   polkit_actions=$PREFIX/share/polkit-1/actions
 fi
 
+# NAME=MODULE: what is started by name, and whose main() it is
+programs="rota=rota.cli rotad=rota.daemon rotad-metrics=rota.exporter rotad-notify=rota.notifier
+  rota-agent=rota_agents rota-home-keeper=rota_agents.home_keeper.keeper
+  rota-clean=rota_agents.home_keeper.cleaner.program rota-docker-proxy=rota_agents.home_keeper.proxy"
+
 fail() {
   printf 'install: %s\n' "$@" >&2
   exit 1
@@ -44,6 +49,7 @@ destination() {
     rotad-user.service) echo "$PREFIX/lib/systemd/user/rotad.service" ;;
     rota-home-keeper.service) echo "$PREFIX/lib/systemd/system/rota-home-keeper.service" ;;
     rota-keeper.sysctl) echo "$PREFIX/lib/sysctl.d/40-rota-keeper.conf" ;;
+    rota-docker-proxy.service | rota-docker-proxy.socket) echo "$PREFIX/lib/systemd/system/$1" ;;
     rota.sysusers) echo "$PREFIX/lib/sysusers.d/rota.conf" ;;
     rota.tmpfiles) echo "$PREFIX/lib/tmpfiles.d/rota.conf" ;;
     org.rota1.conf | org.rota1.Keeper.conf | org.rota1.Notifier.conf) echo "$dbus_policy/$1" ;;
@@ -100,8 +106,14 @@ wanted = {
     "rich": ("rich", (13,), "python3-rich", "python-rich"),
     "systemd.journal": ("systemd-python", (235,), "python3-systemd", "python-systemd"),
 }
-# Home Keeper's checks of databases, names and GPUs: it does without, and says so
-useful = {"asyncpg": "python3-asyncpg", "dns": "python3-dnspython", "pynvml": "python3-pynvml"}
+# Home Keeper's checks of databases, names, GPUs and containers: it does without, and says so
+useful = {
+    "asyncpg": "python3-asyncpg",
+    "dns": "python3-dnspython",
+    "docker": "python3-docker",
+    "h11": "python3-h11",
+    "pynvml": "python3-pynvml",
+}
 problems, debian, arch = [], [], []
 if sys.version_info < (3, 11):
     problems.append(f"it is Python {sys.version.split()[0]}: rota needs 3.11 or newer")
@@ -150,17 +162,9 @@ install_all() {
   PYTHON=$found
   case $CHECK in 0) ;; *) check_python ;; esac
   shared_files | while read -r file; do destination "$file" >/dev/null; done
-  for module in rota.cli rota.daemon rota.exporter rota.notifier rota_agents rota_agents.home_keeper.keeper \
-    rota_agents.home_keeper.cleaner.program; do
-    case $module in
-      rota.cli) name=rota ;;
-      rota.daemon) name=rotad ;;
-      rota.exporter) name=rotad-metrics ;;
-      rota.notifier) name=rotad-notify ;;
-      rota_agents) name=rota-agent ;;
-      rota_agents.home_keeper.keeper) name=rota-home-keeper ;;
-      rota_agents.home_keeper.cleaner.program) name=rota-clean ;;
-    esac
+  for program in $programs; do
+    name=${program%%=*}
+    module=${program#*=}
     put share/launcher.in "$bin/$name" 755 \
       -e "s|@python@|$PYTHON|" -e "s|@libdir@|$lib|" -e "s|@module@|$module|"
   done
@@ -189,9 +193,7 @@ prune() {
 }
 
 uninstall_all() {
-  for name in rota rotad rotad-metrics rotad-notify rota-agent rota-home-keeper rota-clean; do
-    rm -f "$DESTDIR$bin/$name"
-  done
+  for program in $programs; do rm -f "$DESTDIR$bin/${program%%=*}"; done
   rm -rf "$DESTDIR${lib:?}/rota" "$DESTDIR${lib:?}/rota_agents"
   shared_files | while read -r file; do
     target=$(destination "$file")

@@ -20,7 +20,7 @@ from rota.load import load
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "share/examples"
 BASH = ROOT / "share/completions/rota.bash"
-MAN_PAGES = ("rota.1", "rotad.8", "rotad-metrics.8", "rotad-notify.8")
+MAN_PAGES = ("rota.1", "rotad.8", "rotad-metrics.8", "rotad-notify.8", "rota-docker-proxy.8")
 
 
 def verbs() -> dict[str, argparse.ArgumentParser]:

@@ -106,10 +106,14 @@ def _unseen(q: Question) -> Gate | None:
     return Gate("hold", "unseen", "it was not looked at again since the keeper was started")
 
 
+def after(rules: Rules, name: str, case: Case) -> tuple[str, ...]:
+    """Return patterns of the targets that one needs, as the policy says and as its checks know."""
+    return (*keeper_rules.policy_for(rules, name).after, *case.needs)
+
+
 def needed(state: State, rules: Rules, name: str) -> Iterator[str]:
     """Yield those that a target needs, and that are in trouble or just were."""
-    policy = keeper_rules.policy_for(rules, name)
-    for pattern in policy.after:
+    for pattern in after(rules, name, state.cases.get(name) or Case()):
         if not keeper_rules.is_pattern(pattern):
             case = state.cases.get(pattern)
             if case is not None and case.unsettled and pattern != name:
@@ -202,9 +206,10 @@ def _spent(q: Question) -> Gate | None:
 
 
 def _grace(q: Question) -> Gate | None:
-    if not q.policy.after or q.case.since is None or q.now >= q.case.since + DEPENDENCY_GRACE:
+    needs = after(q.rules, q.name, q.case)
+    if not needs or q.case.since is None or q.now >= q.case.since + DEPENDENCY_GRACE:
         return None
-    why = f"what it needs ({', '.join(q.policy.after)}) may be in trouble too"
+    why = f"what it needs ({', '.join(needs)}) may be in trouble too"
     return Gate("hold", "grace", why, q.case.since + DEPENDENCY_GRACE)
 
 

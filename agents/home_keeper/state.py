@@ -129,6 +129,12 @@ class Case:
         found = (str(item.finding.details.get("label", "")) for item in self.open.values())
         return next(filter(None, found), "")
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The targets that it needs, as its checks know."""
+        found = (item.finding.details.get("needs", ()) for item in self.open.values())
+        return tuple(dict.fromkeys(str(name) for names in found for name in names))
+
 
 @dataclass(frozen=True, slots=True)
 class Maintenance:

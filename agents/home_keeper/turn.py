@@ -9,7 +9,7 @@ from typing import Any
 from rota import keeper_rules
 from rota.keeper_rules import Policy, Rules, matches
 
-from .gates import HOUR, Question, recent
+from .gates import HOUR, Question, after, recent
 from .messages import Act, Effect, Event, Reply, Tell
 from .state import Case, State
 from .words import Action, Decision, Escalation
@@ -78,7 +78,7 @@ class Turn:
             if other == name or not case.open:
                 continue
             if any(item.check == check for item in case.open.values()) or any(
-                matches(pattern, name) for pattern in self.policy(other).after
+                matches(pattern, name) for pattern in after(self.rules, other, case)
             ):
                 self.look_at(other)
 

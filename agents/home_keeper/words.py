@@ -15,7 +15,7 @@ PROBLEMS: Mapping[str, frozenset[str]] = {
     kind: frozenset(words.split())
     for kind, words in {
         "unit": "failed restart-loop stuck-activating inactive timer-stopped",
-        "container": "unhealthy exited restart-loop oom-killed",
+        "container": "unhealthy exited restart-loop oom-killed label",
         "disk": "space inodes read-only failing missing unreachable",
         "host": "load pressure memory swap hot gpu battery clock journal carrier oom-killed",
         "endpoint": "unreachable status body certificate answer slow",
@@ -83,7 +83,8 @@ class Finding:
         severity: a word of SEVERITIES.
         since: since when, as far as the check knows.
         summary: a line for people.
-        details: what else the check knows, as JSON takes it. `label`: what a container asks for itself.
+        details: what else the check knows, as JSON takes it. `label`: what a container asks for itself;
+            `needs`: the targets that this one needs, beside those that the policy names.
     """
 
     target: Target
@@ -119,6 +120,7 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
 _FOR_PROBLEMS: Mapping[tuple[str, str], str] = {
     ("container", "exited"): "start-container",
     ("container", "oom-killed"): "start-container",
+    ("container", "label"): "",
     ("unit", "inactive"): "start-unit",
     ("unit", "timer-stopped"): "start-unit",
     ("disk", "read-only"): "",

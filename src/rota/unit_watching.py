@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, StringConstraints
 
 from rota.keeper_rules import matches
-from rota.model import AbsolutePath, Duration, Record, _key
 from rota.quantity import INFINITY, USEC, format_duration, parse_duration
+from rota.record import AbsolutePath, Duration, Record, key
 from rota.rules import Breach
 from rota.unit_watches import OURS, Host, Hosts, Units
 from rota.watching import Host as Address
@@ -51,67 +51,67 @@ _STOPPED = (
 class UnitWatch(Record):
     """How the units of this machine are watched; units of agents are not: rotad knows of them."""
 
-    watch: StrictBool = _key(True, "false: not at all.", False)
-    ignore: tuple[UnitPattern, ...] = _key(
+    watch: StrictBool = key(True, "false: not at all.", False)
+    ignore: tuple[UnitPattern, ...] = key(
         (), "Units that are not: names, or patterns with * and ?.", ["*.mount"]
     )
-    running: tuple[UnitName, ...] = _key(
+    running: tuple[UnitName, ...] = key(
         (), "Units that are to be active at all times: to be inactive is a finding.", ["nginx.service"]
     )
-    stopped: Literal["note", "finding"] = _key("note", _STOPPED, "finding")
-    timers: StrictBool = _key(
+    stopped: Literal["note", "finding"] = key("note", _STOPPED, "finding")
+    timers: StrictBool = key(
         True,
         "Timers that an active unit wants, as timers.target does, are to be active; false: need not.",
         False,
     )
-    stuck: Duration = _key(
+    stuck: Duration = key(
         "5min",
         "A unit that starts, stops or reloads for longer is stuck; its own TimeoutStartSec= or "
         "TimeoutStopSec= counts where it is longer, and Type=oneshot may take its time.",
         "15min",
     )
-    restarts: StrictInt = _key(
+    restarts: StrictInt = key(
         5, "A service that systemd restarted so often within is in a loop.", 3, ge=2, le=100
     )
-    within: Duration = _key("10min", "See restarts.", "1h")
+    within: Duration = key("10min", "See restarts.", "1h")
 
 
 class HostWatch(Record):
     """Another machine, whose units are looked at by SSH; see docs/hosts.md for what it needs."""
 
     address: Address = Field(description="Its name or address.", examples=["nas.home"])
-    port: StrictInt = _key(22, "The port of its SSH server.", 2222, ge=1, le=65535)
-    user: UserName = _key("rota-probe", "Who is logged in there.", "probe")
-    key: AbsolutePath = Field(
+    port: StrictInt = key(22, "The port of its SSH server.", 2222, ge=1, le=65535)
+    user: UserName = key("rota-probe", "Who is logged in there.", "probe")
+    identity: AbsolutePath = Field(
         description="File with the private key, without a passphrase.", examples=["/etc/rota/secrets/nas-key"]
     )
     known_hosts: AbsolutePath = Field(
         description="File with the keys by which the machine is known, as ssh-keyscan writes it.",
         examples=["/etc/rota/nas-known-hosts"],
     )
-    interval: Duration = _key("30s", "From one look to the next.", "1min")
-    timeout: Duration = _key("10s", "A look takes no longer, connecting included.", "20s")
-    patience: Duration = _key("2min", "So long a machine may give no answer before it is a finding.", "1h")
-    severity: Severity = _key("warning", "How bad that is.", "critical")
-    ignore: tuple[UnitPattern, ...] | None = _key(None, "As in [keeper.units], instead of it.", ["*.mount"])
-    running: tuple[UnitName, ...] = _key((), "As in [keeper.units], of that machine.", ["smbd.service"])
-    timers: StrictBool | None = _key(None, "As in [keeper.units].", False)
-    stuck: Duration | None = _key(None, "As in [keeper.units].", "15min")
-    restarts: StrictInt | None = _key(None, "As in [keeper.units].", 3, ge=2, le=100)
-    within: Duration | None = _key(None, "As in [keeper.units].", "1h")
+    interval: Duration = key("30s", "From one look to the next.", "1min")
+    timeout: Duration = key("10s", "A look takes no longer, connecting included.", "20s")
+    patience: Duration = key("2min", "So long a machine may give no answer before it is a finding.", "1h")
+    severity: Severity = key("warning", "How bad that is.", "critical")
+    ignore: tuple[UnitPattern, ...] | None = key(None, "As in [keeper.units], instead of it.", ["*.mount"])
+    running: tuple[UnitName, ...] = key((), "As in [keeper.units], of that machine.", ["smbd.service"])
+    timers: StrictBool | None = key(None, "As in [keeper.units].", False)
+    stuck: Duration | None = key(None, "As in [keeper.units].", "15min")
+    restarts: StrictInt | None = key(None, "As in [keeper.units].", 3, ge=2, le=100)
+    within: Duration | None = key(None, "As in [keeper.units].", "1h")
 
 
 class UnitWatching(Record):
     """The keys of [keeper] about units."""
 
-    units: UnitWatch = _key(UnitWatch(), "The units of this machine.", {"running": ["nginx.service"]})
-    hosts: Mapping[WatchName, HostWatch] = _key(
+    units: UnitWatch = key(UnitWatch(), "The units of this machine.", {"running": ["nginx.service"]})
+    hosts: Mapping[WatchName, HostWatch] = key(
         {},
         "Other machines, by the name that they have in targets: unit:nas/smbd.service.",
         {
             "nas": {
                 "address": "nas.home",
-                "key": "/etc/rota/secrets/nas-key",
+                "identity": "/etc/rota/secrets/nas-key",
                 "known_hosts": "/etc/rota/nas-known-hosts",
             }
         },
@@ -189,7 +189,7 @@ def _host(name: str, one: HostWatch, units: UnitWatch) -> Host:
 def resolve(declared: UnitWatching) -> tuple[Units, Hosts]:
     """Return what the keeper reads; `declared` must break no rule, see `breaches`."""
     units, hosts = declared.units, declared.hosts
-    credentials = {f"host-{name}-key": one.key for name, one in hosts.items()}
+    credentials = {f"host-{name}-key": one.identity for name, one in hosts.items()}
     credentials |= {f"host-{name}-known-hosts": one.known_hosts for name, one in hosts.items()}
     here = Units(
         watch=units.watch,

@@ -17,7 +17,7 @@ from rota.unit_watches import Hosts, Units
 from rota.unit_watching import UnitWatching, breaches, resolve
 
 MINUTE = 60_000_000
-NAS: dict[str, Any] = {"address": "nas.home", "key": "/etc/key", "known_hosts": "/etc/known"}
+NAS: dict[str, Any] = {"address": "nas.home", "identity": "/etc/key", "known_hosts": "/etc/known"}
 
 
 def declared(**keys: Any) -> UnitWatching:
@@ -90,7 +90,7 @@ def test_rules_between_keys(keys: dict[str, Any], key: str, said: str) -> None:
         ({"units": {"ignore": ["a b"]}}, "is no name of units"),
         ({"units": {"restarts": 1}}, "greater than or equal to 2"),
         ({"units": {"stopped": "no"}}, "'note' or 'finding'"),
-        ({"hosts": {"nas": {"address": "nas.home", "key": "/k"}}}, "known_hosts"),
+        ({"hosts": {"nas": {"address": "nas.home", "identity": "/k"}}}, "known_hosts"),
         ({"hosts": {"nas": NAS | {"user": "-oProxyCommand=x"}}}, "user"),
         ({"hosts": {"nas": NAS | {"port": 0}}}, "port"),
         ({"hosts": {"nas/b": NAS}}, "hosts"),

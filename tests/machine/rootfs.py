@@ -44,6 +44,8 @@ PACKAGES = (
     "make",
     "python3",
     "python3-dbus-next",
+    "python3-docker",
+    "python3-h11",
     "python3-prometheus-client",
     "python3-pydantic",
     "python3-rich",

@@ -42,6 +42,8 @@ if [ "${1:-all}" = vm ]; then
   need qemu-system-x86 e2fsprogs
 fi
 if [ "${1:-all}" != build ]; then
+  need_unless docker.io command -v dockerd
+  need_unless busybox-static sh -c 'busybox --list | grep -qx tail && ! ldd "$(command -v busybox)"'
   need dbus dbus-daemon debian-archive-keyring mmdebstrap systemd-container util-linux
 fi
 
