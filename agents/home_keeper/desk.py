@@ -15,8 +15,8 @@ from rota.names import KEEPER_INTERFACE, KEEPER_PATH
 from . import feed
 from .ledger import Recorded
 
-MAX_EVENTS = 10_000
-"""A reply has no more events than this, whatever was asked for; nor rows of history."""
+MOST = 1000
+"""A reply has no more events than this, whatever was asked for; nor rows of history of each kind."""
 _IN_SIGNAL = 100
 """Events in one EventsRecorded."""
 _LARGEST = 2**63 - 1
@@ -80,7 +80,7 @@ def _json(value: Mapping[str, Any]) -> list[Any]:
 
 
 async def _events(service: Service, caller: Caller, body: list[Any]) -> list[Any]:
-    since, limit = min(body[0], _LARGEST), min(body[1], MAX_EVENTS)
+    since, limit = min(body[0], _LARGEST), min(body[1], MOST)
     store, first, last, found = await service.events(caller, since, limit)
     return [store, first, last, [vardict(feed.table(one)) for one in found]]
 
@@ -98,7 +98,7 @@ async def _status(service: Service, _: Caller, __: list[Any]) -> list[Any]:
 
 
 async def _history(service: Service, _: Caller, body: list[Any]) -> list[Any]:
-    return _json(service.history(body[0], min(body[1], MAX_EVENTS)))
+    return _json(service.history(body[0], min(body[1], MOST)))
 
 
 async def _explain(service: Service, _: Caller, body: list[Any]) -> list[Any]:
@@ -136,7 +136,7 @@ METHODS: Mapping[str, Method] = {
     "History": Method(
         (("target", "s"), ("limit", "u")),
         _JSON,
-        'Actions and findings of a target, "" for all, newest first.',
+        f'Actions and findings of a target, "" for all, newest first; at most {MOST}.',
         _history,
     ),
     "Explain": Method(
@@ -160,7 +160,7 @@ METHODS: Mapping[str, Method] = {
     "Events": Method(
         (("since", "t"), ("limit", "u")),
         _FOUND,
-        "What was recorded after number `since`.",
+        f"What was recorded after number `since`; at most {MOST}.",
         _events,
     ),
     "SeqAt": Method(

@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,10 @@ _KEPT = 90 * 86_400 * USEC
 _GIVEN_UP = 7 * 86_400 * USEC
 _UNHEARD = 500
 """So long an escalation waits to be taken over, and so many do: where there is nobody to tell."""
+
+
+_LINE, _REPORT = 2000, 16_384
+"""Characters of an error, and of a report as JSON, that are filed: of 500 events all fit into a reply."""
 
 
 class _JournalFormatter(logging.Formatter):
@@ -92,6 +96,7 @@ class Keeper:
         self._pinged = 0.0
         self._said = ""
         self._store, self._seq = "", 0
+        self._told: set[int] = set()
         self._watching: list[asyncio.Task[Any]] = []
 
     async def run(self) -> None:
@@ -142,19 +147,19 @@ class Keeper:
         while True:
             self._alive()
             item = await self._inbox.get(self._patience())
-            if item is None:
-                if self._due():
-                    self._step(Tick(), None)
-                continue
             for happening in self._happenings(item):
-                self._step(happening, item.reply)
+                self._step(happening, item.reply if item is not None else None)
                 self._alive()
                 await asyncio.sleep(0)
 
-    def _happenings(self, item: Item) -> list[Happening]:
-        if isinstance(item.what, Observation):
-            return list(observed(item.what, self._core.state))
-        return [item.what]
+    def _happenings(self, item: Item | None) -> list[Happening]:
+        what = item.what if item is not None else None
+        found: list[Happening] = []
+        if isinstance(what, Observation):
+            found += observed(what, self._core.state)
+        elif what is not None:
+            found.append(what)
+        return found or ([Tick()] if self._due() else [])
 
     def _patience(self) -> float:
         """Return for how many seconds nothing is to be done if nothing comes in."""
@@ -196,17 +201,19 @@ class Keeper:
             carry = self._remedies.get(action.remedy.word)
             if carry is None:
                 raise RotaError(f"there is nothing that could {action.remedy}")
-            async with asyncio.timeout(patience):
-                report = dict(await carry(action))
-            ended = Ended(action.id, "ok", "", json.loads(json.dumps(report, default=str)))
-        except TimeoutError:
-            ended = Ended(action.id, "failed", f"it was not over after {patience:g} s")
+            async with asyncio.timeout(patience) as limit:
+                report = await carry(action)
+            ended = Ended(action.id, "ok", "", _filed(report))
         except RotaError as error:
-            hint = f". {error.hint}" if error.hint else ""
-            ended = Ended(action.id, "failed", f"{error.message}{hint}", getattr(error, "report", {}))
+            why = f"{error.message}. {error.hint}".rstrip(". ")
+            ended = Ended(action.id, "failed", why[:_LINE], _filed(getattr(error, "report", {})))
         except Exception as error:  # a remedy's mistake must not end the keeper
-            log.exception("%s failed", what)
-            ended = Ended(action.id, "failed", f"{type(error).__name__}: {error}")
+            why = f"{type(error).__name__}: {error}"
+            if isinstance(error, TimeoutError) and limit.expired():
+                why = f"it was not over after {patience:g} s"
+            else:
+                log.exception("%s failed", what)
+            ended = Ended(action.id, "failed", why[:_LINE])
         log.info("%s (action %d): %s%s", what, action.id, ended.outcome, ended.error and f", {ended.error}")
         del self._acting[action.id]
         self._inbox.tell(ended)
@@ -230,7 +237,6 @@ class Keeper:
 
     def _mark(self) -> None:
         """Tell of what is recorded from now on."""
-        self._told: set[int] = set()
         if (ledger := self._core.ledger) is not None:
             with contextlib.suppress(DamagedError, RotaError):
                 self._store, self._seq = ledger.id(), ledger.bounds()[1]
@@ -273,6 +279,12 @@ class Keeper:
                     await asyncio.sleep(0.02)
             except (DamagedError, RotaError) as error:
                 log.warning("what is old was not forgotten: %s", error)
+
+
+def _filed(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report as the ledger takes it."""
+    text = json.dumps(dict(report), default=str)
+    return dict(json.loads(text)) if len(text) <= _REPORT else {"too_long": text[:_REPORT]}
 
 
 async def _lost(bus: MessageBus) -> None:

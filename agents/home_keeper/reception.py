@@ -34,7 +34,8 @@ T = TypeVar("T")
 _LONGEST = 30 * 86_400
 """Seconds that maintenance may last at most: who forgets about it has no keeper."""
 _REMEDIES = 10
-_LONGEST_NAME = 1000
+_LONGEST_NAME, _WILDCARDS = 1000, 8
+"""What is longer, or has more of them, takes long to compare."""
 
 
 def _now() -> int:
@@ -49,7 +50,8 @@ def _pattern(text: str) -> str:
     """
     kind, _, name = text.partition(":")
     known = text == "*" or (bool(name) and (kind in PROBLEMS or "*" in kind or "?" in kind))
-    if not known or len(text) > _LONGEST_NAME or not text.isprintable():
+    strange = len(text) > _LONGEST_NAME or not text.isprintable() or text.count("*") > _WILDCARDS
+    if not known or strange:
         hint = f"Write KIND:NAME, for example unit:nginx.service; kinds are {', '.join(sorted(PROBLEMS))}."
         raise RotaError(f'"{text[:80]}" is no target', hint, Exit.USAGE)
     return text

@@ -189,7 +189,10 @@ class Caller:
         return reply.error_name, reply.body[0]
 
     async def events(self, since: int = 0) -> list[dict[str, Any]]:
-        return list((await self.call("Events", "tu", since, 10_000))[3])
+        found: list[dict[str, Any]] = []
+        while page := (await self.call("Events", "tu", found[-1]["seq"] if found else since, 500))[3]:
+            found += page
+        return found
 
     async def kinds(self, *wanted: str) -> list[str]:
         return [one["kind"] for one in await self.events() if not wanted or one["kind"] in wanted]
