@@ -29,15 +29,17 @@ from rota import __version__
 from rota.database import DamagedError
 from rota.errors import Exit, RotaError
 from rota.journal import boot_id
+from rota.keeper_config import Config
 from rota.names import KEEPER_BUS_NAME
 from rota.quantity import USEC
 from rota.systemd import connect
 
-from . import parts, settings, view
+from . import settings, view
 from .core import Core
 from .desk import Desk
 from .intake import Inbox, Item, keep_following, observed
 from .messages import Acknowledge, Act, Effect, Ended, Happening, Reply, Tell, Tick
+from .parts import LONGER, PATIENCE, Parts
 from .probes.polling import Observation, poll_all
 from .probes.polls import polls
 from .reception import Reception
@@ -76,7 +78,7 @@ def reading(boot: str) -> Reading:
 class Keeper:
     """Checks and sources on one side, remedies and people on the other, the core between."""
 
-    def __init__(self, state: Path, config: settings.Config, *, user: bool) -> None:
+    def __init__(self, state: Path, config: Config, *, user: bool) -> None:
         """Begin with nothing.
 
         Args:
@@ -91,7 +93,7 @@ class Keeper:
         self._stop = asyncio.Event()
         self._inbox = Inbox()
         self._acting: dict[int, asyncio.Task[None]] = {}
-        self._remedies = parts.remedies(config, user=user)
+        self._parts = Parts(config, user=user)
         self._period = int(os.environ.get("WATCHDOG_USEC", "120000000")) / 3_000_000
         self._pinged = 0.0
         self._said = ""
@@ -109,7 +111,7 @@ class Keeper:
         reply = await bus.request_name(KEEPER_BUS_NAME, NameFlag.DO_NOT_QUEUE)
         if reply is not RequestNameReply.PRIMARY_OWNER:
             raise RotaError(f"another keeper has the name {KEEPER_BUS_NAME}")
-        checks, sources = polls(self._config.watches), parts.sources(self._config, user=self._user)
+        checks, sources = polls(self._config.watches), self._parts.sources
         names = frozenset((*(one.name for one in checks), *(one.name for one in sources)))
         self._core = Core(self._state / "keeper.db", self._config.rules, names, reading(self._boot))
         self._mark()
@@ -196,9 +198,9 @@ class Keeper:
         """Carry out an action, and have its end decided upon."""
         what = f"{action.remedy} of {action.target}"
         log.warning("%s (action %d): %s", what, action.id, action.why)
-        patience = parts.LONGER.get(action.remedy.word, parts.PATIENCE)
+        patience = LONGER.get(action.remedy.word, PATIENCE)
         try:
-            carry = self._remedies.get(action.remedy.word)
+            carry = self._parts.remedies.get(action.remedy.word)
             if carry is None:
                 raise RotaError(f"there is nothing that could {action.remedy}")
             async with asyncio.timeout(patience) as limit:

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from rota.keeper_config import Config
+
 from .intake import Source
-from .remedies import agents
-from .settings import Config
+from .probes import containers as engines
+from .probes import hosts
+from .probes.units import UnitSource
+from .remedies import agents, clean, commands, containers, units
+from .remedies.jobs import Jobs
 from .words import Action
 
 Carry = Callable[[Action], Awaitable[Mapping[str, Any]]]
-
-_SOURCES: tuple[Callable[[Config, bool], list[Source]], ...] = ()
-_REMEDIES: tuple[Callable[[Config, bool], Mapping[str, Carry]], ...] = (
-    lambda _, user: agents.remedies(user=user),
-)
 
 PATIENCE = 300.0
 """Seconds that a remedy may take, unless it is one of these."""
@@ -27,11 +27,23 @@ LONGER: Mapping[str, float] = {"run-agent": 6 * 3600.0, "run-command": 3600.0, "
 """Agents and declared commands have timeouts of their own, which are to come first."""
 
 
-def sources(config: Config, *, user: bool) -> list[Source]:
-    """Return what follows events, each with the name of its check."""
-    return [source for make in _SOURCES for source in make(config, user)]
+class Parts:
+    """Sources and remedies, which share the way to what they are about.
 
+    Attributes:
+        sources: what follows events, each with the name of its check.
+        remedies: what carries out remedies, by `Remedy.word`.
+    """
 
-def remedies(config: Config, *, user: bool) -> dict[str, Carry]:
-    """Return what carries out remedies, by `Remedy.word`."""
-    return {word: carry for make in _REMEDIES for word, carry in make(config, user).items()}
+    def __init__(self, config: Config, *, user: bool) -> None:
+        followed = engines.sources(config.containers)
+        here = [UnitSource(config.units)] if config.units.watch else []
+        jobs = Jobs()
+        self.sources: list[Source] = [*here, *hosts.sources(config.hosts), *followed]
+        self.remedies: dict[str, Carry] = {
+            **agents.remedies(user=user),
+            **clean.remedies(jobs),
+            **commands.remedies(jobs, config.commands),
+            **containers.remedies(followed, config.containers),
+            **units.remedies(),
+        }

@@ -1,37 +1,11 @@
-"""What was declared, as systemd hands it to the keeper: JSON without a person's words in it."""
+"""What was declared, as systemd hands it to the keeper."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from rota.errors import Exit, RotaError
-from rota.frozen import from_plain
-from rota.keeper_rules import Rules
-from rota.watches import Watches
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """All that the keeper goes by: its policy, and what it polls."""
-
-    rules: Rules = field(default_factory=Rules)
-    watches: Watches = field(default_factory=Watches)
-
-
-def from_json(text: str) -> Config:
-    """Return what is declared; what other parts than this one are declared is passed over.
-
-    Raises:
-        ValueError: it is of another version.
-    """
-    known = {field.name for field in dataclasses.fields(Config)}
-    found = json.loads(text)
-    if not isinstance(found, dict):
-        raise ValueError("config: must be an object")
-    return from_plain(Config, {key: value for key, value in found.items() if key in known}, "config")
+from rota.keeper_config import Config, from_json
 
 
 def read(path: Path) -> Config:

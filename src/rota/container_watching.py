@@ -45,7 +45,16 @@ ContainerPattern = Annotated[StrictStr, AfterValidator(_name)]
 Span = Annotated[Duration, AfterValidator(_span)]
 
 
-class ContainerWatching(Record):
+def _engines(sockets: Iterable[str]) -> list[tuple[str, str]]:
+    """Return name and path of each."""
+    found = []
+    for text in sockets:
+        name, path = ("", text) if text.startswith("/") else text.split("=", 1)
+        found.append((name or path.rpartition("/")[2].partition(".")[0], path))
+    return found
+
+
+class ContainerWatch(Record):
     """Containers of Docker and Podman, by their API."""
 
     watch: StrictBool = key(True, "false: containers are not watched.", False)
@@ -94,16 +103,15 @@ class ContainerWatching(Record):
         return self
 
 
-def _engines(sockets: Iterable[str]) -> list[tuple[str, str]]:
-    """Return name and path of each."""
-    found = []
-    for text in sockets:
-        name, path = ("", text) if text.startswith("/") else text.split("=", 1)
-        found.append((name or path.rpartition("/")[2].partition(".")[0], path))
-    return found
+class ContainerWatching(Record):
+    """The key of [keeper] about containers."""
+
+    containers: ContainerWatch = key(
+        ContainerWatch(), "Containers, of Docker or Podman.", {"sockets": [PROXY]}
+    )
 
 
-def resolve(declared: ContainerWatching) -> Containers:
+def resolve(declared: ContainerWatch) -> Containers:
     """Return what the keeper reads; without engines where containers are not watched."""
     engines = [
         Engine(name if index else "", path) for index, (name, path) in enumerate(_engines(declared.sockets))

@@ -7,8 +7,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from rota.clean_rules import CommandRule
+from rota.container_watches import Containers
 from rota.frozen import from_plain, to_plain
 from rota.keeper_rules import Rules
+from rota.unit_watches import Hosts, Units
 from rota.watches import Watches
 
 CREDENTIAL = "config"
@@ -22,10 +25,18 @@ class Config:
     Attributes:
         rules: the policy.
         watches: what is polled.
+        units: how the units of this machine are watched.
+        hosts: other machines.
+        containers: how containers are watched.
+        commands: those that may be run, by name.
     """
 
     rules: Rules = field(default_factory=Rules)
     watches: Watches = field(default_factory=Watches)
+    units: Units = field(default_factory=Units)
+    hosts: Hosts = field(default_factory=Hosts)
+    containers: Containers = field(default_factory=Containers)
+    commands: Mapping[str, CommandRule] = field(default_factory=dict)
 
     @property
     def credentials(self) -> Mapping[str, str]:

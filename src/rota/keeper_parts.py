@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from rota import keeping, watch_rules
+from rota import clean_declared, container_watching, keeping, unit_watching, watch_rules
 from rota.errors import nearest
 from rota.keeper_config import Config
 from rota.rules import Breach, dotted
@@ -26,9 +26,17 @@ class Part(NamedTuple):
     resolve: Callable[[HomeKeeper], Mapping[str, Any]]
 
 
+def _units(keeper: HomeKeeper) -> Mapping[str, Any]:
+    units, hosts = unit_watching.resolve(keeper)
+    return {"units": units, "hosts": hosts}
+
+
 PARTS = (
     Part(keeping.breaches, lambda keeper: {"rules": keeping.resolve(keeper)}),
     Part(watch_rules.breaches, lambda keeper: {"watches": watch_rules.resolve(keeper)}),
+    Part(unit_watching.breaches, _units),
+    Part(lambda _: iter(()), lambda keeper: {"containers": container_watching.resolve(keeper.containers)}),
+    Part(clean_declared.breaches, lambda keeper: {"commands": clean_declared.resolve_commands(keeper)}),
 )
 """The keys of each are those of a record that HomeKeeper is made of."""
 _RELY = {"prometheus": "queries"}
@@ -74,7 +82,6 @@ def breaches(keeper: HomeKeeper, agents: Mapping[str, bool]) -> Iterator[Breach]
 
 def _remedies(keeper: HomeKeeper, agents: Mapping[str, bool]) -> Iterator[Breach]:
     """Yield remedies that are agents or commands which nobody declared."""
-    commands: Collection[str] = getattr(keeper, "commands", ())
     wanted = [("policy.remedy", keeper.policy.remedy)]
     wanted += [
         (dotted("targets", name, "remedy"), one.remedy) for name, one in keeper.targets.items() if one.remedy
@@ -84,6 +91,6 @@ def _remedies(keeper: HomeKeeper, agents: Mapping[str, bool]) -> Iterator[Breach
         if word == "agent" and not agents.get(name, False):
             hint = "; it is not enabled" if name in agents else nearest(name, agents)
             yield Breach(key, f"no such agent{hint}", remedy)
-        if word == "command" and name not in commands:
-            hint = nearest(name, commands) or f"; declare [keeper.commands.{name}]"
+        if word == "command" and name not in keeper.commands:
+            hint = nearest(name, keeper.commands) or f"; declare [keeper.commands.{name}]"
             yield Breach(key, f"no such command{hint}", remedy)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rota import listen
+from rota.cleaning import Cleaning
+from rota.container_watching import ContainerWatching
 from rota.keeping import Keeper
 from rota.model import Agent, Channel, Metrics, Retention, Route, Runner
 from rota.record import AgentName, Record, key
+from rota.unit_watching import UnitWatching
 from rota.watching import Watching
 
 
-class HomeKeeper(Watching, Keeper):
+class HomeKeeper(Cleaning, ContainerWatching, UnitWatching, Watching, Keeper):
     """[keeper]: the keys of all these records. Where keys are listed, those of the last come first."""
 
 

@@ -88,7 +88,7 @@ class Kept:
         self.ledger = self.state / "keeper.db"
         self._credentials = folder / "credentials"
         self._credentials.mkdir()
-        config = {"rules": to_plain(found), "watches": to_plain(watches)}
+        config = {"rules": to_plain(found), "watches": to_plain(watches), "units": {"watch": False}}
         (self._credentials / "config").write_text(json.dumps(config))
         self._address = address
         self._log = folder / "log"

@@ -9,13 +9,13 @@ import pytest
 from pydantic import ValidationError
 
 from rota.container_watches import Containers, Engine
-from rota.container_watching import PROXY, ContainerWatching, resolve
+from rota.container_watching import PROXY, ContainerWatch, resolve
 from rota.frozen import from_plain, to_plain
 from rota.quantity import USEC
 
 
 def resolved(**declared: Any) -> Containers:
-    found = resolve(ContainerWatching.model_validate(declared))
+    found = resolve(ContainerWatch.model_validate(declared))
     assert from_plain(Containers, json.loads(json.dumps(to_plain(found)))) == found
     return found
 
@@ -78,5 +78,5 @@ def test_everything() -> None:
 )
 def test_mistakes_are_told(declared: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError) as found:
-        ContainerWatching.model_validate(declared)
+        ContainerWatch.model_validate(declared)
     assert said in str(found.value)
