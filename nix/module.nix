@@ -367,6 +367,13 @@ in
       description = "rota Home Keeper";
     };
     users.groups.rota-keeper = { };
+    # Who asks Docker on its behalf.
+    users.users.rota-docker-proxy = {
+      isSystemUser = true;
+      group = "rota-docker-proxy";
+      description = "rota docker proxy";
+    };
+    users.groups.rota-docker-proxy = { };
 
     systemd.packages = [
       cfg.package
@@ -384,8 +391,13 @@ in
     systemd.targets.rota-agents.wantedBy = [ "timers.target" ];
 
     # The generator makes it; a switch passes over changed sockets, but rota-rearm does not.
-    systemd.sockets = lib.mkIf (cfg.settings.metrics.listen != [ ]) {
-      rotad-metrics.wantedBy = [ "sockets.target" ];
+    systemd.sockets = {
+      rotad-metrics = lib.mkIf (cfg.settings.metrics.listen != [ ]) { wantedBy = [ "sockets.target" ]; };
+      # For who asks Docker through it; the generator makes the drop-in of its service.
+      rota-docker-proxy = lib.mkIf (
+        cfg.homeKeeper.enable
+        && lib.any (lib.hasSuffix "/run/rota-keeper/docker.sock") cfg.homeKeeper.containers.sockets
+      ) { wantedBy = [ "sockets.target" ]; };
     };
 
     # A switch lets systemd read changed timers before it restarts them, and systemd would start an agent

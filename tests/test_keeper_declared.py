@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from rota import keeper_rules, names
+from rota.clean_units import DROP_INS
 from rota.cli_declare import json_schema
 from rota.errors import DeclarationError
 from rota.generate import Files, build, checked, compare, is_ours, write_directory
@@ -237,7 +238,7 @@ def test_it_comes_and_goes_with_the_settings(tmp_path: Path) -> None:
     other = made(tmp_path / "etc", DECLARED.replace('"restart"', '"start"'))
     assert compare(other, units).changed == [names.KEEPER_RULES, names.KEEPER_DROP_IN]
     gone = compare(made(tmp_path / "etc", ""), units).removed
-    assert gone == [names.KEEPER_LINK, names.KEEPER_RULES, names.KEEPER_DROP_IN]
+    assert gone == [names.KEEPER_LINK, names.KEEPER_RULES, *sorted(DROP_INS), names.KEEPER_DROP_IN]
     write_directory(made(tmp_path / "etc", ""), units)
     assert not (units / names.KEEPER_RULES).exists()
 
@@ -292,7 +293,7 @@ def test_what_is_declared_arrives_whatever_is_in_it(queries: dict[str, str]) -> 
             "queries": {name: {"query": text, "above": 1} for name, text in lines.items()},
         }
     )
-    drop_in = keeper_units(declared, "/etc/rota", nixos=True)[0].text or ""
+    drop_in = keeper_units(declared, "/etc/rota", Context(nixos=True))[0].text or ""
     assert drop_in.isascii()
     found = handed_over(drop_in).watches.queries
     assert {name: one.expression for name, one in found.items()} == lines

@@ -59,7 +59,7 @@ class ContainerWatch(Record):
 
     watch: StrictBool = key(True, "false: containers are not watched.", False)
     sockets: tuple[Socket, ...] = key(
-        (PROXY,),
+        (),
         "Where engines listen. Containers of the first are container:NAME, of others container:ENGINE/NAME; "
         "ENGINE is the socket's file name without its ending, or what stands before `=`.",
         [PROXY, "/run/podman/podman.sock"],

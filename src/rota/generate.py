@@ -27,6 +27,7 @@ _LINKS = (
     f"sockets.target.wants/{names.METRICS_SOCKET}",
     *names.NOTIFY_LINKS,
     names.KEEPER_LINK,
+    names.PROXY_LINK,
 )
 _CALENDAR = re.compile(r"^(OnCalendar=)(.*)$", re.MULTILINE)
 _COMMAND = re.compile(r"Command .* is not executable")
@@ -101,7 +102,7 @@ def build(loaded: Loaded, made_for: Context) -> Files:
         loaded.settings, loaded.declarations, loaded.origin, user=made_for.user, nixos=made_for.nixos
     ):
         files[unit.name] = unit
-    for unit in keeper_units.keeper_units(loaded.settings.keeper, loaded.origin, nixos=made_for.nixos):
+    for unit in keeper_units.keeper_units(loaded.settings.keeper, loaded.origin, made_for):
         files[unit.name] = unit
     return files
 
@@ -254,8 +255,7 @@ def _only_ours(directory: Path) -> None:
 def is_ours(path: Path) -> bool:
     """Tell whether rota wrote a file or symlink."""
     if path.is_symlink():
-        linked = (names.TARGET, names.METRICS_SOCKET, names.NOTIFY_SERVICE, names.KEEPER_SERVICE)
-        return path.name in linked and os.readlink(path) == f"../{path.name}"  # noqa: PTH115
+        return path.name in {Path(link).name for link in _LINKS} and os.readlink(path) == f"../{path.name}"  # noqa: PTH115
     if not path.is_file():
         return False
     marker = names.RULES_MARKER if path.suffix == ".rules" else names.MARKER
@@ -318,8 +318,9 @@ def place(name: str, directory: Path, rules_dir: Path | None) -> Path:
 def compare(files: Files, directory: Path, rules_dir: Path | None = None) -> Plan:
     """Return what would change in a directory, which may hold units of others, and among rules of polkit."""
     before: dict[str, str] = {}
-    others = ("rota.slice", names.METRICS_SOCKET, names.NOTIFY_DROP_IN, names.KEEPER_DROP_IN, *_LINKS)
-    found = {str(path.relative_to(directory)): path for path in directory.glob("rota-*.*")}
+    others = ("rota.slice", names.METRICS_SOCKET, names.NOTIFY_DROP_IN, *_LINKS)
+    units = [*directory.glob("rota-*.*"), *directory.glob("rota-*.d/50-rota.conf")]
+    found = {str(path.relative_to(directory)): path for path in units}
     found |= {name: place(name, directory, rules_dir) for name in (*others, names.KEEPER_RULES)}
     for name, path in found.items():
         if is_ours(path):

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from rota.clean_rules import CLEAN_UNIT, COMMAND_UNIT, PREVIEW_UNIT
 from rota.keeper_config import Config
 from rota.keeper_rules import NEVER, REMEDIES, Override, Policy, Rules, is_pattern
 from rota.names import KEEPER_USER, POLKIT_ACTION, RULES_MARKER
@@ -20,8 +21,7 @@ VERBS: Mapping[str, tuple[str, ...]] = {
     "reset-failed": ("reset-failed",),
 }
 """Of systemd, by the remedy of a unit; the other remedies do nothing to it."""
-CLEAN = ("rota-clean@*.service", "rota-clean-preview@*.service")
-COMMAND = "rota-command@{}.service"
+CLEAN = (CLEAN_UNIT.format("*"), PREVIEW_UNIT.format("*"))
 """Units that root made for the keeper's remedies: it may start them, whatever else is named."""
 
 _TEXT = """\
@@ -144,7 +144,7 @@ def text(config: Config, source: str) -> str:
         source: the configuration.
     """
     policy = config.rules
-    oneshots = [*CLEAN, *(COMMAND.format(name) for name in _run(policy, "command"))]
+    oneshots = [*CLEAN, *(COMMAND_UNIT.format(name) for name in _run(policy, "command"))]
     never = [f"unit:{pattern}" for pattern in NEVER] + list(policy.never)
     return _TEXT % {
         "marker": RULES_MARKER,

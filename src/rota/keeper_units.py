@@ -1,4 +1,4 @@
-"""What [keeper] makes: a drop-in with the Home Keeper's config and secrets, its link, its rules for polkit.
+"""What [keeper] makes: drop-ins with configs and secrets, links, rules for polkit, units of commands.
 
 systemd reads the secrets, as root, and hands them over as credentials (systemd.exec(5), LoadCredential=).
 Where the file of one is missing, the keeper starts all the same, and the check that needs it says so.
@@ -6,10 +6,13 @@ Where the file of one is missing, the keeper starts all the same, and the check 
 
 from __future__ import annotations
 
-from rota import keeper_config, keeper_parts, keeper_polkit, names
+from rota import clean_declared, keeper_config, keeper_parts, keeper_polkit, names
+from rota.clean_units import clean_units, command_units
+from rota.container_watches import proxy, to_json
+from rota.container_watching import PROXY
 from rota.keeper_config import CREDENTIAL, Config
 from rota.settings import HomeKeeper
-from rota.units import UnitFile, made_file
+from rota.units import Context, UnitFile, made_file
 
 
 def _credentials(config: Config) -> list[str]:
@@ -21,13 +24,25 @@ def _credentials(config: Config) -> list[str]:
     return [*lines, f"SetCredential={CREDENTIAL}:{told}"]
 
 
-def keeper_units(keeper: HomeKeeper, source: str, *, nixos: bool) -> list[UnitFile]:
+def _proxy_units(config: Config, docker: str, source: str, context: Context) -> list[UnitFile]:
+    """Return what makes rota-docker-proxy run: nothing where the keeper asks no engine through it."""
+    engine = next((one for one in config.containers.engines if one.socket == PROXY), None)
+    if engine is None:
+        return []
+    told = to_json(proxy(config.rules, docker, engine.name)).replace("\\", "\\\\")
+    files = [UnitFile(names.PROXY_DROP_IN, made_file(source, f"[Service]\nSetCredential=proxy:{told}"))]
+    if not context.nixos:
+        files.append(UnitFile(names.PROXY_LINK, target=f"../{names.PROXY_SOCKET}"))
+    return files
+
+
+def keeper_units(keeper: HomeKeeper, source: str, context: Context) -> list[UnitFile]:
     """Return what makes the Home Keeper run: nothing where it is not enabled.
 
     Args:
         keeper: what is declared.
         source: the configuration.
-        nixos: the module enables the service; NixOS passes over the links of packages.
+        context: what units depend on beside it. On NixOS the module enables services, not links.
     """
     if not keeper.enable:
         return []
@@ -36,7 +51,10 @@ def keeper_units(keeper: HomeKeeper, source: str, *, nixos: bool) -> list[UnitFi
     files = [
         UnitFile(names.KEEPER_DROP_IN, made_file(source, section)),
         UnitFile(names.KEEPER_RULES, keeper_polkit.text(config, source)),
+        *_proxy_units(config, keeper.containers.docker, source, context),
+        *clean_units(clean_declared.resolve(keeper, config.watches), source),
+        *command_units(keeper.commands, source, context),
     ]
-    if not nixos:
+    if not context.nixos:
         files.append(UnitFile(names.KEEPER_LINK, target=f"../{names.KEEPER_SERVICE}"))
     return files

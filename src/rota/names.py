@@ -51,12 +51,17 @@ NOTIFY_LINKS = (f"multi-user.target.wants/{NOTIFY_SERVICE}", f"default.target.wa
 """Who tells people; what is declared of it; and what starts it, on the system and for a user."""
 
 KEEPER_USER = "rota-keeper"
-KEEPER_SERVICE = "rota-home-keeper.service"
 KEEPER_DROP_IN = f"{KEEPER_SERVICE}.d/50-rota.conf"
 KEEPER_LINK = f"multi-user.target.wants/{KEEPER_SERVICE}"
 KEEPER_RULES = "polkit-1/rules.d/50-rota-keeper.rules"
 """What its user may do: among the units in what `rota generate` writes, below /etc where it is installed."""
 RULES_DIR = "/etc/polkit-1/rules.d"
+
+PROXY_SOCKET = "rota-docker-proxy.socket"
+PROXY_SERVICE = "rota-docker-proxy.service"
+PROXY_DROP_IN = f"{PROXY_SERVICE}.d/50-rota.conf"
+PROXY_LINK = f"sockets.target.wants/{PROXY_SOCKET}"
+"""Who asks Docker for the keeper, which may do so at that socket."""
 
 MARKER = "# Made by rota"
 RULES_MARKER = "// Made by rota"

@@ -13,6 +13,9 @@ from rota.names import (
     METRICS_SOCKET,
     NOTIFY_DROP_IN,
     NOTIFY_SERVICE,
+    PROXY_DROP_IN,
+    PROXY_SERVICE,
+    PROXY_SOCKET,
 )
 from rota.systemd import Systemd
 
@@ -25,6 +28,7 @@ NOTIFY = (NOTIFY_SERVICE,)
 MADE_OF: Mapping[str, tuple[str, ...]] = {
     METRICS_SOCKET: METRICS,
     NOTIFY_DROP_IN: NOTIFY,
+    PROXY_DROP_IN: (PROXY_SOCKET, PROXY_SERVICE),
     KEEPER_DROP_IN: (KEEPER_SERVICE,),
 }
 """By the file that turns them on: units that are stopped when it changes, of which the first is started."""
@@ -52,6 +56,7 @@ async def release(systemd: Systemd, units: Iterable[str], before: str | None, af
 _WITHOUT = {
     METRICS_SOCKET: ("metrics are not served", "Is the address taken? See "),
     NOTIFY_SERVICE: ("nobody is told of runs", "See "),
+    PROXY_SOCKET: ("the Home Keeper cannot ask Docker", "See "),
     KEEPER_SERVICE: ("the Home Keeper does not watch", "See "),
 }
 

@@ -289,7 +289,7 @@ def test_a_flood_of_looks_is_taken_in_order(private_bus: str, tmp_path: Path) ->
             async def all_healed() -> bool:
                 return len(await caller.kinds("healed")) == 60
 
-            await caller.until(all_healed, "sixty to be healed", 20)
+            await caller.until(all_healed, "sixty to be healed", 60)
             assert keeper.rows("SELECT count(*) FROM findings WHERE closed IS NULL") == [(0,)]
         for door in doors.values():
             door.close()

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dbus_next.constants import MessageFlag, MessageType
 from dbus_next.message import Message
 
-from rota.interface import Caller
+from rota.bus_object import Caller
 from rota.names import BUS_NAME, MANAGER_INTERFACE, MANAGER_PATH
 from rota.systemd import ask_bus, connect
 from rota.turns import UNANSWERED
