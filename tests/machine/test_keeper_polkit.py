@@ -115,8 +115,8 @@ def test_agents_that_are_remedies_are_started_by_rotad(kept: House) -> None:
     call = "busctl call org.rota1 /org/rota1 org.rota1.Manager"
     machine.run(f"{call} StartAgent s tidy-up", user="rota-keeper")
     (run,) = kept.settled("tidy-up")
-    assert (run["trigger"], run["by"]) == ("person", "rota-keeper")
-    for refused in ("StartAgent s other", "StopAgent s tidy-up", 'PauseAgent ss tidy-up ""'):
+    assert (run["trigger"], run["requested_by"]) == ("person", "rota-keeper")
+    for refused in ("StartAgent s other", "StopAgent s tidy-up", "PauseAgent ss tidy-up why"):
         done = machine.run(f"{call} {refused}", user="rota-keeper", check=False)
         assert "not authorised" in done.stderr or "denied" in done.stderr, refused
 
