@@ -5,7 +5,15 @@ from __future__ import annotations
 from render import Block, Code, Table, Text
 
 from rota.errors import Exit
-from rota.names import CONFIG_DIR, METRICS_SOCKET, NOTIFY_DROP_IN, SYSTEM_UNIT_DIR, TARGET
+from rota.names import (
+    CONFIG_DIR,
+    KEEPER_DROP_IN,
+    KEEPER_RULES,
+    METRICS_SOCKET,
+    NOTIFY_DROP_IN,
+    SYSTEM_UNIT_DIR,
+    TARGET,
+)
 
 NOTES = {
     "check": "Nothing is written. systemd itself reads calendar events and the units that would be made"
@@ -326,6 +334,8 @@ FILES = (
     (f"`{SYSTEM_UNIT_DIR}/{TARGET}`", "Starts all timers at boot."),
     (f"`{SYSTEM_UNIT_DIR}/{METRICS_SOCKET}`", "Where metrics are served, if [metrics] says so."),
     (f"`{SYSTEM_UNIT_DIR}/{NOTIFY_DROP_IN}`", "Who is told what, if there are channels."),
+    (f"`{SYSTEM_UNIT_DIR}/{KEEPER_DROP_IN}`", "What the Home Keeper goes by, if it is enabled."),
+    (f"`/etc/{KEEPER_RULES}`", "What it may do, for polkit."),
     ("`/var/lib/rota-notify/outbox.db`", "What is to be told and what was."),
     ("`/var/lib/rota-agents/NAME`", "What the agent NAME keeps between runs."),
     ("`/var/lib/rota/paused/NAME`", "Is there while NAME is paused: who paused it, when and why."),

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -340,3 +341,25 @@ def test_the_keeper_reads_its_config_without_pydantic() -> None:
     subprocess.run(
         [sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin"}
     )
+
+
+PAGE = (ROOT / "docs/keeper.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```toml\n# /etc/rota/rota.toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_what_the_page_shows_is_right(block: str, tmp_path: Path) -> None:
+    files = made(tmp_path / "etc", block)
+    assert names.KEEPER_DROP_IN in files
+
+
+def test_the_defaults_that_the_page_shows_are_those() -> None:
+    (block,) = [block for block in BLOCKS if "[keeper.policy]" in block]
+    policy = tomllib.loads(block)["keeper"]["policy"]
+    assert HomeKeeper.model_validate({"policy": policy}).policy == HomeKeeper().policy
+
+
+def test_the_readmes_keeper_is_right(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^((?:    .*\n|\n)*    \[keeper\]\n(?:    .*\n|\n)*)", readme, re.MULTILINE)
+    assert names.KEEPER_DROP_IN in made(tmp_path / "etc", textwrap.dedent(block))
