@@ -39,33 +39,33 @@ SOON = Policy(
 )
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _bound(port: int) -> socket.socket:
+    found = socket.socket()
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    found.bind(("127.0.0.1", port))
+    return found
 
 
 class Door:
-    """A port that is open or not: an endpoint to be watched."""
+    """A port that is open or not: an endpoint to be watched. Closed, it is kept from others all the same."""
 
-    def __init__(self) -> None:
-        self.port = free_port()
-        self._socket: socket.socket | None = None
-
-    def open(self) -> None:
-        self._socket = socket.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind(("127.0.0.1", self.port))
-        self._socket.listen(64)
-
-    def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-        self._socket = None
+    def __init__(self, port: int = 0) -> None:
+        self._held = _bound(port)
+        self._open: socket.socket | None = None
+        self.port = int(self._held.getsockname()[1])
 
     @property
     def is_open(self) -> bool:
-        return self._socket is not None
+        return self._open is not None
+
+    def open(self) -> None:
+        self._open = _bound(self.port)
+        self._open.listen(64)
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+        self._open = None
 
     def watched(self, every: int = S // 5) -> Endpoint:
         bad = Limit("critical", 1, 0)
