@@ -97,8 +97,8 @@ wanted = {
     "rich": ("rich", (13,), "python3-rich", "python-rich"),
     "systemd.journal": ("systemd-python", (235,), "python3-systemd", "python-systemd"),
 }
-# Home Keeper's checks of databases, names and GPUs: it does without, and says so
-useful = {"asyncpg": "python3-asyncpg", "dns": "python3-dnspython", "pynvml": "python3-pynvml"}
+# Home Keeper's checks of databases, other machines, names and GPUs: it does without, and says so
+useful = {"asyncpg": "python3-asyncpg", "asyncssh": "python3-asyncssh", "dns": "python3-dnspython", "pynvml": "python3-pynvml"}
 problems, debian, arch = [], [], []
 if sys.version_info < (3, 11):
     problems.append(f"it is Python {sys.version.split()[0]}: rota needs 3.11 or newer")
