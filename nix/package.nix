@@ -55,6 +55,7 @@ python3Packages.buildPythonApplication (finalAttrs: {
   dependencies = [
     python3Packages.apprise
     python3Packages.asyncpg
+    python3Packages.asyncssh
     python3Packages.dbus-next
     python3Packages.dnspython
     python3Packages.docker

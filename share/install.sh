@@ -106,9 +106,10 @@ wanted = {
     "rich": ("rich", (13,), "python3-rich", "python-rich"),
     "systemd.journal": ("systemd-python", (235,), "python3-systemd", "python-systemd"),
 }
-# Home Keeper's checks of databases, names, GPUs and containers: it does without, and says so
+# Home Keeper's checks of databases, other machines, names, GPUs and containers: it does without, and says so
 useful = {
     "asyncpg": "python3-asyncpg",
+    "asyncssh": "python3-asyncssh",
     "dns": "python3-dnspython",
     "docker": "python3-docker",
     "h11": "python3-h11",

@@ -68,8 +68,13 @@ class Manager(Systemd):
         self._owner = ""
         self._hearers: Hearers | None = None
 
-    async def hear(self, hearers: Hearers) -> None:
-        """Have signals told from now on, those for which there is somebody to hear them."""
+    async def hear(self, hearers: Hearers, unit: str = "") -> None:
+        """Have signals told from now on, those for which there is somebody to hear them.
+
+        Args:
+            hearers: who hears them.
+            unit: whose properties; "" for all units.
+        """
         self._hearers = hearers
         self.bus.add_message_handler(self._on_signal)
         wanted = {
@@ -81,7 +86,7 @@ class Manager(Systemd):
         for member in (member for member, hearer in wanted.items() if hearer is not None):
             await self._match(f"{rule},interface='{_MANAGER}',member='{member}'")
         if hearers.changed is not None:
-            path = f"path_namespace='{_UNITS}'"
+            path = f"path='{unit_path(unit)}'" if unit else f"path_namespace='{_UNITS}'"
             await self._match(
                 f"{rule},interface='{_PROPERTIES}',member='PropertiesChanged',{path},arg0='{_UNIT}'"
             )

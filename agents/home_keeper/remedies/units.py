@@ -10,10 +10,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 from rota.errors import Exit, RotaError
-from rota.systemd import CallError, connect
+from rota.systemd import CallError, connect, plain
 
 from ..checks.units import ENDED, Unit, how
 from ..probes.manager import Hearers, Manager, until_lost
+from ..probes.unit_facts import are_met
 from ..words import Action
 
 Remedy = Callable[[Action], Awaitable[Mapping[str, Any]]]
@@ -123,27 +124,28 @@ async def _job(manager: Manager, verb: str, unit: str, problem: str) -> Mapping[
         # Else it stays given up where it was started too often.
         await _allowed(manager.reset_failed(unit), "reset-failed", unit)
     began = time.monotonic_ns()
-    result = await _result(manager, verb, unit)
-    after = await manager.get(unit, ActiveState="Unit", SubState="Unit")
+    result, after = await _result(manager, verb, unit)
     if result != "done":
         raise RotaError(f"cannot {doing}: {await _why(manager, unit, result)}", f"See journalctl -u {unit}.")
-    now = f"{after.get('ActiveState')} ({after.get('SubState')})"
-    if after.get("ActiveState") in ENDED:
-        await _unless_it_is_to_end(manager, doing, unit, after)
+    active = after.get("ActiveState", known["ActiveState"])
+    if active in ENDED:
+        await _unless_it_is_to_end(manager, doing, unit, active, after)
     took = (time.monotonic_ns() - began) // 1000
+    now = f"{active} ({after.get('SubState', known['SubState'])})"
     return {"unit": unit, "done": verb.lower(), "before": before, "after": now, "took": took}
 
 
-async def _unless_it_is_to_end(manager: Manager, doing: str, unit: str, after: Mapping[str, Any]) -> None:
-    """Raise RotaError if a unit is not running for which systemd has done all it was asked."""
-    kind = (await manager.get(unit, Type="Service")).get("Type") if unit.endswith(".service") else ""
-    met = (await manager.get(unit, ConditionResult="Unit")).get("ConditionResult", True)
-    if not met:
+async def _unless_it_is_to_end(
+    manager: Manager, doing: str, unit: str, active: str, after: Mapping[str, Any]
+) -> None:
+    """Raise RotaError if a unit is not running, though systemd has done all that it was asked."""
+    if not are_met(after.get("ConditionResult", True), after.get("ConditionTimestamp", 0)):
         raise RotaError(
             f"cannot {doing}: a condition of the unit is not met", f"See systemctl status {unit}."
         )
-    if after.get("ActiveState") == "failed" or kind != "oneshot":
-        why = await _why(manager, unit, "failed")
+    kind = (await manager.get(unit, Type="Service")).get("Type") if unit.endswith(".service") else ""
+    if active == "failed" or kind != "oneshot":
+        why = await _why(manager, unit, "failed") if active == "failed" else "it is inactive"
         raise RotaError(f"could {doing}, but it ended at once: {why}", f"See journalctl -u {unit}.")
 
 
@@ -164,12 +166,14 @@ async def _why(manager: Manager, unit: str, result: str) -> str:
     ) or "it failed"  # fmt: skip
 
 
-async def _result(manager: Manager, verb: str, unit: str) -> str:
-    """Queue a job and return its result; it may be over before its path is known."""
+async def _result(manager: Manager, verb: str, unit: str) -> tuple[str, dict[str, Any]]:
+    """Queue a job; return its result, and what became of the unit, which systemd may have forgotten by then."""
     results: dict[str, str] = {}
+    after: dict[str, Any] = {}
     news = asyncio.Event()
 
     def job_removed(_: str, job: str, result: str) -> None:
+        # It may be over before its path is known.
         results[job] = result
         news.set()
 
@@ -177,14 +181,17 @@ async def _result(manager: Manager, verb: str, unit: str) -> str:
         results[""] = ""
         news.set()
 
-    await manager.hear(Hearers(job_removed, away))
+    def changed(_: str, properties: dict[str, Any]) -> None:
+        after.update(plain(properties))
+
+    await manager.hear(Hearers(job_removed, away, changed), unit)
     job = await _allowed(manager.queue(verb, unit), verb.lower(), unit)
     while job not in results:
         news.clear()
         await news.wait()
         if "" in results and job not in results:
             raise RotaError(f"systemd was executed anew: nobody knows what became of {unit}")
-    return results[job]
+    return results[job], after
 
 
 async def _allowed(call: Awaitable[T], verb: str, unit: str) -> T:
