@@ -182,7 +182,7 @@ class Server:
 
     async def serve(self, sockets: Sequence[socket.socket]) -> None:
         """Answer on listening sockets."""
-        servers = [await asyncio.start_unix_server(self._serve, sock=one, limit=_READ) for one in sockets]
+        servers = [await asyncio.start_server(self._serve, sock=one, limit=_READ) for one in sockets]
         try:
             while await self._wanted():
                 self._asked.clear()

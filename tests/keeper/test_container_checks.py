@@ -211,6 +211,16 @@ def test_a_restart_is_no_trouble_and_a_loop_is() -> None:
     assert not passed(track, RULES, again).looping
 
 
+def test_a_loop_that_goes_on_is_no_news_each_time() -> None:
+    track, told = Track(count=0), set[str]()
+    for count in range(1, 100):
+        for what in (one("restarting", restarts=count, exit_code=3), one(restarts=count)):
+            track = seen(track, one(), what, RULES, NOON + count * USEC)
+            told |= {item.summary for item in JUDGE.verdict(what, track, {}, NOON + count * USEC).findings}
+    assert len(told) == 5, told
+    assert all("exit code 3" in text for text in told)
+
+
 def test_whoever_starts_it_ends_the_loop() -> None:
     track = Track(restarts=(NOON,) * 5, count=5, looping=True)
     assert not restarted(track, 0, NOON + USEC).looping
@@ -233,6 +243,20 @@ def test_a_loop_is_so_many_restarts_in_a_window_and_ends_when_it_is_calm(gaps: l
         moments = [*([] if moments and before.restarts == () else moments), at]
         recent = [when for when in moments if when > at - RULES.within]
         assert track.looping == (len(recent) >= RULES.restarts or before.looping)
+
+
+def test_podman_says_that_a_container_ended_before_it_starts_it_again() -> None:
+    podman = replace(JUDGE, starts_again=False)
+    what = one("exited", policy="always", exit_code=3, finished=NOON)
+    assert found(what, DIED, judge=podman) == []
+    again = podman.verdict(what, DIED, {}, NOON).again
+    assert again is not None
+    assert found(what, DIED, judge=podman, now=again) == [("exited", "warning")]
+    assert found(what, Track(died=NOON, looping=True, restarts=(NOON,)), judge=podman) == [
+        ("restart-loop", "warning")
+    ]
+    for ended in (replace(what, policy="no"), replace(what, policy="on-failure", retries=2, restarts=2)):
+        assert found(ended, DIED, judge=podman) == [("exited", "warning")]
 
 
 # the engine that ends
@@ -283,6 +307,11 @@ def test_by_hand_is_that_somebody_asked_since_the_last_start(happenings: list[tu
     died = any(action == "die" for action, _ in since)
     expected = True if asked else False if died else None
     assert by_hand(one("exited", exit_code=137), track) is expected
+
+
+def test_a_signal_that_podman_does_not_name_counts() -> None:
+    assert after(event("kill")).asked
+    assert not after(event("kill", signal=-1)).asked
 
 
 def test_a_stop_signal_of_its_own_counts() -> None:
@@ -351,7 +380,9 @@ def test_no_answer_is_taken_for_a_container_or_breaks_it(raw: Any) -> None:
             read(answer)
 
 
-@pytest.mark.parametrize(("text", "number"), [("15", 15), ("TERM", 15), ("SIGKILL", 9), ("SIGWINCH", 0)])
+@pytest.mark.parametrize(
+    ("text", "number"), [("15", 15), ("TERM", 15), ("SIGKILL", 9), ("", 0), ("SIGWINCH", -1)]
+)
 def test_signals(text: str, number: int) -> None:
     assert signal(text) == number
 

@@ -40,8 +40,8 @@ class Docker:
     def __init__(self) -> None:
         CACHE.mkdir(exist_ok=True)
         # short: a UNIX socket's path has an end
-        self.run = Path(tempfile.mkdtemp(prefix="rota-docker-"))
-        self.data = Path(tempfile.mkdtemp(prefix="docker-", dir=CACHE))
+        self.run = Path(tempfile.mkdtemp(prefix="rota-docker-")).resolve()
+        self.data = Path(tempfile.mkdtemp(prefix="docker-", dir=CACHE)).resolve()
         self.socket = str(self.run / "docker.sock")
         self.log = self.run / "dockerd.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -239,11 +239,13 @@ class Proxied:
         code = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid())\n"
         code += "from rota_agents.home_keeper.proxy import main; sys.exit(main(['--config', sys.argv[2]]))"
         number = self._listening.fileno()
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", code, str(number), str(self._config)],
-            pass_fds=[number],
-            env={**os.environ, "LISTEN_FDS": "1"},
-        )
+        with self._config.with_suffix(".log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code, str(number), str(self._config)],
+                pass_fds=[number],
+                env={**os.environ, "LISTEN_FDS": "1"},
+                stderr=log,
+            )
 
     def kill(self) -> None:
         """Kill it, with all its connections."""

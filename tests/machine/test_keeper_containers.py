@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -139,11 +140,10 @@ def house(request: pytest.FixtureRequest) -> Iterator[House]:
         yield found
         found.watch.close()
         found.proxy.close()
-    report = request.config.pluginmanager.get_plugin("terminalreporter")
-    assert report is not None
-    report.write_line("")
-    for what, took in found.took.items():
-        report.write_line(f"noticed {what}: after {took * 1000:.0f} ms")
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else nullcontext():
+        for what, took in found.took.items():
+            print(f"\nnoticed {what} after {took * 1000:.0f} ms", end="")
 
 
 @pytest.fixture(autouse=True)

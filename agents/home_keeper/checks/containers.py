@@ -29,6 +29,8 @@ _BY_SIGNAL = frozenset((130, 131, 137, 143))
 _TOGETHER = 2 * SECOND
 _SHUTDOWN = 30 * SECOND
 """An engine that ends sends a signal to all at once, and waits for them this long at most, as a rule."""
+_GAP = 3 * SECOND
+"""Podman tells of the end of a container before it starts it again."""
 _MADE = 60 * SECOND
 """So long a container that is to run may be there without ever having been started."""
 
@@ -45,6 +47,7 @@ class Track:
         count: how often by its own count, -1 if not known.
         looping: whether that is too often.
         oom: when the kernel killed something in it last.
+        code: its exit code, when it was started again last; of what runs, the engine says 0.
     """
 
     asked: int = 0
@@ -54,6 +57,7 @@ class Track:
     count: int = -1
     looping: bool = False
     oom: int = 0
+    code: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,8 @@ def seen(track: Track, before: Container | None, now: Container, rules: Containe
         track = replace(track, restarts=kept)
     if track.count < 0 and now.status == "restarting" and now.restarts >= rules.restarts:
         track = replace(track, restarts=(at,), looping=True)
-    track = replace(track, count=now.restarts)
+    code = now.exit_code if now.over or now.status == "restarting" else track.code
+    track = replace(track, count=now.restarts, code=code)
     return passed(track, rules, at)
 
 
@@ -220,6 +225,17 @@ class Judge:
             yield track.oom + self.rules.within
         if one.status == "created":
             yield one.created + _MADE
+        if one.over:
+            yield one.finished + _GAP
+
+    def _comes_back(self, one: Container, track: Track, now: int) -> bool:
+        """Tell whether the engine may be about to start a container again that it says has ended."""
+        if self.starts_again or not one.over or track.asked or now >= one.finished + _GAP:
+            return False
+        left = not one.retries or one.restarts < one.retries
+        return one.policy in ("always", "unless-stopped") or (
+            one.policy == "on-failure" and one.exit_code != 0 and left
+        )
 
     def _needs(self, one: Container, others: Mapping[str, Container]) -> list[str]:
         """Return the targets that a container needs: by compose, or because it is in their network."""
@@ -234,6 +250,8 @@ class Judge:
         return sorted(found)
 
     def _state(self, one: Container, track: Track, now: int, details: dict[str, Any]) -> Iterable[Finding]:
+        if self._comes_back(one, track, now):
+            return self._runs(one, track, now, details)
         if one.over or one.status == "created":
             return self._ended(one, track, now, details)
         if one.status in ("paused", "removing"):
@@ -243,13 +261,14 @@ class Judge:
     def _runs(self, one: Container, track: Track, now: int, details: dict[str, Any]) -> Iterable[Finding]:
         target = self.target(one)
         if track.looping:
-            count, first = len(track.restarts), track.restarts[0]
-            why = f"last with {_exit(one)}" if one.finished else ""
+            # Not the number itself: each restart would be news.
+            times = 1 << max(one.restarts, 1).bit_length() - 1
             text = (
-                f"{one.name} is restarted again and again by its engine: {one.restarts} times by now, {why}"
+                f"{one.name} is started again and again by its engine: {times} times or more by now, "
+                f"last after exit code {track.code}{' (out of memory)' if one.oom else ''}"
             )
-            more = {"restarts": one.restarts, "exit_code": one.exit_code, "seen": count}
-            yield Finding(target, "restart-loop", "warning", first, text.rstrip(", "), details | more)
+            more = {"restarts": times, "exit_code": track.code}
+            yield Finding(target, "restart-loop", "warning", track.restarts[0], text, details | more)
         if one.status == "running" and one.health == "unhealthy":
             said = f": {one.said}" if one.said else ""
             text = f"{one.name} is unhealthy, its health check failed {one.failures} times in a row{said}"
@@ -303,12 +322,6 @@ class Judge:
                 f"write one of {words}; until then it is not acted on"
             )
             yield Finding(self.target(one), "label", "info", one.created, text, details)
-
-
-def _exit(one: Container) -> str:
-    if one.oom:
-        return f"{one.exit_code}, out of memory"
-    return f"exit code {one.exit_code}"
 
 
 def _ended_text(one: Container, track: Track, hand: bool | None) -> str:

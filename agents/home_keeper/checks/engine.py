@@ -23,7 +23,7 @@ _STATUS = {"configured": "created", "initialized": "created", "stopped": "exited
 _NEVER = "0001-01-01"
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 _SIGNALS = {"HUP": 1, "INT": 2, "QUIT": 3, "ABRT": 6, "KILL": 9, "USR1": 10, "USR2": 12, "TERM": 15}
-_ENDING = frozenset((2, 3, 9, 15))
+_ENDING = frozenset((0, 2, 3, 9, 15))
 """Signals by which people end what runs; others are sent to have it reload, or turn its log."""
 
 
@@ -99,7 +99,8 @@ class Happened:
         id: of the container.
         action: create, start, die, stop, kill, ...
         nanos: when, nanoseconds since 1970, which the stream goes on from.
-        signal: of kill, its number; 0 otherwise.
+        signal: of kill, its number; 0 otherwise, and where the engine does not say it (Podman), which is then
+            taken for one that ends.
     """
 
     id: str
@@ -140,9 +141,11 @@ def moment(text: str) -> int:
 
 
 def signal(text: str) -> int:
-    """Return the number of a signal: 15, TERM or SIGTERM; 0 if it is not known."""
+    """Return the number of a signal: 15, TERM or SIGTERM; 0 if there is none, -1 if it is not known."""
     word = text.strip().upper().removeprefix("SIG")
-    return int(word) if word.isascii() and word.isdigit() and len(word) < 4 else _SIGNALS.get(word, 0)
+    if word.isascii() and word.isdigit() and len(word) < 4:
+        return int(word)
+    return _SIGNALS.get(word, -1) if word else 0
 
 
 def container(raw: Mapping[str, Any]) -> Container:
@@ -187,7 +190,7 @@ def _container(raw: Mapping[str, Any]) -> Container:
         policy=str(policy.get("Name") or "no"),
         retries=int(policy.get("MaximumRetryCount") or 0),
         auto_remove=bool(host.get("AutoRemove")),
-        stop_signal=signal(str(config.get("StopSignal") or "TERM")) or 15,
+        stop_signal=signal(str(config.get("StopSignal") or "TERM")),
         stop_timeout=10 if timeout is None else int(timeout),
         label=str(labels.get(LABEL) or ""),
         project=str(labels.get(_PROJECT) or ""),

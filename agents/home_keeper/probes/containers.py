@@ -67,25 +67,26 @@ class ContainerSource:
         """Put what is found, for ever: all when the engine answers (again), then what changes."""
         tries = 0
         while True:
-            began = self._now()
+            began, absent = self._now(), False
             try:
                 await self._session(put)
                 why = "its events ended"
             except _EXPECTED as error:
-                why = str(error)
+                why, absent = str(error), isinstance(error, Gone) and error.absent
             reached, self._gone = not self._gone, self._gone or self._now()
             self.connection.close()
             if not reached:
-                self._blind(put, why)
+                # Where there never was an engine, that there is none is worth no more than a note.
+                self._blind(put, why, "info" if absent and not self._judge.since else "warning")
             tries = 0 if reached and self._now() - began > _LONGEST * SECOND else tries + 1
             await asyncio.sleep(min(_SOON * 2 ** min(tries, 10), _LONGEST))
 
-    def _blind(self, put: Put, why: str) -> None:
+    def _blind(self, put: Put, why: str, severity: str) -> None:
         at = self._now()
         self._blind_since = self._blind_since or at
         target = Target("check", self.name)
         text = f"check {self.name} cannot look: {clip(why, 200)}"
-        finding = Finding(target, "blind", "warning", self._blind_since, text, {"why": why})
+        finding = Finding(target, "blind", severity, self._blind_since, text, {"why": why})
         if self._told.get(target) != (finding,):
             log.warning("%s", text)
             self._told[target] = (finding,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import os
 import socket
@@ -33,7 +34,15 @@ Result = TypeVar("Result")
 
 
 class Gone(Exception):  # noqa: N818  (what is gone is the engine)
-    """The engine does not answer; the text says why."""
+    """The engine does not answer; the text says why.
+
+    Attributes:
+        absent: whether there is not even a socket: as where none is installed.
+    """
+
+    @property
+    def absent(self) -> bool:  # noqa: D102  (see there; the proxy hands on the same text)
+        return str(self).endswith(os.strerror(errno.ENOENT))
 
 
 class Refused(Exception):  # noqa: N818  (it is the engine that refuses)

@@ -23,6 +23,8 @@ _STEADY = SECOND
 """What runs for so long after it was started, and has no health check, runs."""
 _STEP, _STEPS_GROW, _LONGEST_STEP = 0.1, 1.5, 1.0
 _SHORTEST = 10.0
+_FOR_EVER = 300
+"""Seconds that are given to end to what is to be given as long as it takes."""
 
 Do = Callable[[Action], Awaitable[Mapping[str, Any]]]
 
@@ -61,7 +63,7 @@ async def _restart(source: ContainerSource, name: str, patience: int) -> Mapping
         raise RotaError(f"{name} is paused, and so let be")
     if one.over or one.status in ("created", "removing"):
         return await _start(source, name, patience)
-    timeout = max(one.stop_timeout, 0)
+    timeout = one.stop_timeout if one.stop_timeout >= 0 else _FOR_EVER
     return await _done(source, one, patience, lambda: source.connection.restart(one.id, timeout))
 
 

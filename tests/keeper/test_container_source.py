@@ -1,0 +1,86 @@
+"""The source of containers where there is no engine, or one that is none."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+from rota_agents.home_keeper.probes.containers import ContainerSource, sources
+from rota_agents.home_keeper.probes.polling import Observation
+from rota_agents.home_keeper.remedies.containers import remedies
+from rota_agents.home_keeper.words import Action, Remedy, Target
+
+from rota.container_watches import Containers, Engine
+from rota.errors import RotaError
+
+
+def source(path: Path, name: str = "") -> ContainerSource:
+    (found,) = sources(Containers(engines=(Engine(name, str(path)),)))
+    return found
+
+
+def told(found: ContainerSource, seconds: float = 1.0) -> list[Observation]:
+    said: list[Observation] = []
+
+    async def look() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await found.follow(said.append)
+
+    asyncio.run(look())
+    return said
+
+
+def test_where_there_is_no_engine_that_is_noted(tmp_path: Path) -> None:
+    said = told(source(tmp_path / "docker.sock", "podman"))
+    assert 1 < len(said) < 6, "with growing pauses"
+    ((target, (finding,)),) = said[-1].findings.items()
+    assert str(target) == "check:containers-podman"
+    assert (finding.problem, finding.severity) == ("blind", "info")
+    assert "docker.sock: No such file or directory" in finding.summary
+    assert finding.since == said[0].at
+
+
+def test_where_one_should_be_and_does_not_answer_somebody_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "docker.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+        ((finding,),) = told(source(path))[-1].findings.values()
+        assert (finding.severity, finding.details["why"]) == ("warning", f"{path}: Connection refused")
+
+
+def test_what_answers_is_no_engine(tmp_path: Path) -> None:
+    path = tmp_path / "docker.sock"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"SSH-2.0-none\r\n")
+        writer.close()
+
+    said: list[Observation] = []
+
+    async def look() -> None:
+        async with await asyncio.start_unix_server(answer, path):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(3):
+                    await source(path).follow(said.append)
+
+    asyncio.run(look())
+    ((finding,),) = said[-1].findings.values()
+    assert finding.severity == "warning"
+
+
+def test_a_remedy_without_an_engine_says_so(tmp_path: Path) -> None:
+    found = source(tmp_path / "docker.sock")
+    does = remedies([found], Containers())
+    assert set(does) == {"restart-container", "start-container"}
+    for name, said in (("web", "cannot be asked"), ("podman/web", "no engine is followed")):
+        action = Action(1, Target("container", name), "exited", Remedy("start-container"), 0, "", 1)
+        with pytest.raises(RotaError, match=said):
+            asyncio.run(_act(does["start-container"](action)))
+
+
+async def _act(work: object) -> None:
+    await work  # type: ignore[misc]
