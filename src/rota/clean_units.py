@@ -98,8 +98,6 @@ def command_unit(name: str, command: KeeperCommand, source: str, context: Contex
     return UnitFile(COMMAND_UNIT.format(name), text)
 
 
-def command_units(
-    commands: Mapping[str, KeeperCommand], source: str, context: Context
-) -> Iterable[UnitFile]:
+def command_units(commands: Mapping[str, KeeperCommand], source: str, context: Context) -> Iterable[UnitFile]:
     """Return the units of all declared commands."""
     return [command_unit(name, one, source, context) for name, one in sorted(commands.items())]
