@@ -84,6 +84,9 @@ def test_what_became_something_else_meanwhile_stays(tmp_path: Path) -> None:
     for name in names:
         make(tmp_path / name)
     known = found(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    os.utime(tmp_path / "pipe", (0, 0))
+    known["pipe"] = File("pipe", 0, 0, (tmp_path / "pipe").lstat().st_ino)
     os.utime(tmp_path / "touched")
     make(tmp_path / "new").rename(tmp_path / "replaced")
     (tmp_path / "linked").unlink()
@@ -91,9 +94,10 @@ def test_what_became_something_else_meanwhile_stays(tmp_path: Path) -> None:
     (tmp_path / "gone").unlink()
     (tmp_path / "dir").unlink()
     (tmp_path / "dir").mkdir()
-    done = remove(tmp_path, [known[name] for name in names])
-    assert (done.count, done.changed, done.errors) == (1, 5, 0)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["dir", "linked", "replaced", "touched"]
+    done = remove(tmp_path, [known[name] for name in (*names, "pipe")])
+    assert (done.count, done.changed, done.errors) == (1, 6, 0)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["dir", "linked", "pipe", "replaced", "touched"]
 
 
 def test_a_directory_that_is_swapped_for_a_symlink_leads_nowhere(tmp_path: Path) -> None:
@@ -111,33 +115,31 @@ def test_a_directory_that_is_swapped_for_a_symlink_leads_nowhere(tmp_path: Path)
 def test_a_swap_at_every_moment_leads_nowhere(tmp_path: Path) -> None:
     """One keeps swapping a directory with a symlink to another of the same shape, as fast as it can."""
     top, precious = tmp_path / "top", tmp_path / "precious"
+    precious.mkdir()
     for number in range(300):
-        make(precious / f"{number}", size=1)
-        make(top / f"cache/{number}", size=1)
+        # The same inodes, so that nothing but the way to them is another.
+        os.link(make(top / f"cache/{number}", size=1), precious / f"{number}")
     (tmp_path / "link").symlink_to(precious)
     code = (
-        "import os, sys, time\n"
+        "import ctypes, os, sys, time\n"
         "os.chdir(sys.argv[1])\n"
+        "swap = ctypes.CDLL(None).renameat2\n"
         "end = time.monotonic() + 20\n"
         "print('ready', flush=True)\n"
         "while time.monotonic() < end:\n"
-        "    os.rename('top/cache', 'aside'); os.rename('link', 'top/cache')\n"
-        "    os.rename('top/cache', 'link'); os.rename('aside', 'top/cache')\n"
+        "    assert swap(-100, b'top/cache', -100, b'link', 2) == 0\n"
     )
     with subprocess.Popen(["python3", "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as swapper:
         assert swapper.stdout is not None
         swapper.stdout.readline()
         try:
-            done = Removed()
-            for _ in range(60):
-                try:
-                    done = remove(top, found(top).values())
-                except RotaError:
-                    continue
-                if done.changed:
-                    break
+            swapped, gone = 0, 0
+            while not swapped and gone < 300:
+                done = remove(top, found(top).values())
+                swapped, gone = swapped + done.changed, gone + done.count
         finally:
             swapper.kill()
+    assert swapped, "it was swapped while files were removed"
     assert len(list(precious.iterdir())) == 300
 
 

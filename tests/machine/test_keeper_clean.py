@@ -277,13 +277,15 @@ def test_temporary_files_go_by_the_rules_of_tmpfiles(machine: Machine) -> None:
     machine.run(f"for n in $(seq 50); do head -c 1M /dev/zero >{where}/old/$n; done")
     machine.run(f"head -c 8M /dev/zero >{where}/young; touch {where}/kept/a {private}/b {where}/c")
     # Every time of a file counts, and that of its inode cannot be set: what is old is seconds old here.
-    machine.run("sleep 3")
-    machine.run(f"touch {where}/young")
+    machine.run("sleep 4")
+    toucher = machine.popen(f"timeout 30 sh -c 'while touch {where}/young; do sleep 0.2; done'")
     assert used(machine, where) >= 95
-    declare(machine, CleanRules(disk=DISK, tmp=TmpRule((where, "/tmp"), 2_000_000)))
+    declare(machine, CleanRules(disk=DISK, tmp=TmpRule((where, "/tmp"), 3_000_000)))
     seen = ask(machine, "preview", where)["done"]["steps"][0]
     assert seen["count"] >= 51 and seen["frees"] >= 50 * MIB, seen
     done = ask(machine, "clean", where)["done"]
+    assert toucher.poll() is None
+    toucher.kill()
     assert done["freed"] >= 49 * MIB and used(machine, where) < 30
     assert not machine.exists(f"{where}/old/1") and not machine.exists(f"{where}/c")
     assert machine.exists(f"{where}/young") and machine.exists(f"{where}/kept/a")

@@ -147,7 +147,7 @@ def offer(step: Step, rule: DockerRule, scene: Scene) -> Offer:
 
 
 def _cache(engine: Engine, rule: DockerRule, scene: Scene) -> Offer:
-    frees = cache_frees(parse_cache(engine.ask("/system/df")), rule, scene.now)
+    frees = cache_frees(parse_cache(engine.ask("/system/df", verbose="1")), rule, scene.now)
     if not frees:
         raise Nothing(f"no build cache is older than {span(rule.older_than)} beyond what is kept")
     until = json.dumps({"until": [f"{rule.older_than // 1_000_000}s"]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,22 @@ def unit_of(path: str, template: str = CLEAN_UNIT) -> str:
     return unit
 
 
-def _boottime() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """When a start was asked for: microseconds since boot, and since 1970."""
+
+    boottime: int
+    real: int
+
+    @staticmethod
+    def now() -> _Start:
+        return _Start(time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000, time.time_ns() // 1000)
+
+    def before(self, report: Mapping[str, Any]) -> bool:
+        """Tell whether a report is of what was waited for: it ended since, or was killed and began since."""
+        if report.get("boottime") is None:
+            return bool(report.get("began", 0) >= self.real)
+        return bool(report["boottime"] >= self.boottime)
 
 
 def _read(file: Path, path: str) -> dict[str, Any]:
@@ -69,11 +84,10 @@ async def clean_disk(path: str, jobs: Jobs, runtime: Path = RUNTIME) -> Mapping[
     Raises:
         RotaError: it could not be cleaned, or is still too full; what was freed is in the message.
     """
-    unit, began = unit_of(path), _boottime()
+    unit, start = unit_of(path), _Start.now()
     done = await jobs.run(unit)
     report = _read(runtime / f"{escaped(path)}.json", path)
-    # Of a run that was killed there is no end, and of one before this an earlier one.
-    fresh = bool(report) and (report.get("boottime") or began) >= began
+    fresh = bool(report) and start.before(report)
     freed = f"{size(report.get('freed', 0))} freed" if fresh else "nothing is known to be freed"
     if not done.good:
         raise RotaError(f"{unit} failed: {done.why()}; {freed}", f"See journalctl -u '{unit}'.")
