@@ -1,4 +1,4 @@
-"""The Home Keeper looks at another machine: a real sshd with a forced command, in the same machine for once."""
+"""The Home Keeper looks at another machine: a real sshd with a forced command, in the same one for once."""
 
 from __future__ import annotations
 
