@@ -130,6 +130,13 @@ def test_what_tells_people_has_no_apprise_in_memory_and_no_pydantic() -> None:
     assert not loaded & {"apprise", "requests", "pydantic", "rota.model", "rich"}
 
 
+def test_the_keeper_has_only_what_it_needs_in_memory() -> None:
+    loaded = loaded_by("import rota_agents.home_keeper.keeper")
+    assert "rota_agents.home_keeper.core" in loaded, "what it needs at once is there"
+    unwanted = {"pydantic", "rota.model", "rich", "apprise", "prometheus_client", "tomllib", "difflib"}
+    assert not loaded & (unwanted | {"asyncpg", "dns", "pynvml"})
+
+
 def test_the_command_line_is_small_before_its_verb_is_known() -> None:
     loaded = loaded_by("import rota.cli\nrota.cli.parser()")
     assert {name for name in loaded if name.startswith("rota")} == {

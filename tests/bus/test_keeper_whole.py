@@ -22,6 +22,7 @@ from rota.keeper_rules import Override
 from rota.names import BUS_NAME
 from rota.notifier import Notifier
 from rota.systemd import connect
+from rota.watches import Watches
 from tests.bus.house import House
 from tests.bus.keeper_kit import DOOR, Caller, Door, Kept, kept, rules, watching
 from tests.sinks import webhook
@@ -278,14 +279,15 @@ def test_a_flood_of_looks_is_taken_in_order(private_bus: str, tmp_path: Path) ->
 
     async def main() -> None:
         doors = {f"d{number}": Door() for number in range(60)}
-        with kept(tmp_path, private_bus, rules(), watching(**doors)) as keeper:
+        watches = Watches(endpoints={name: door.watched(1_000_000) for name, door in doors.items()})
+        with kept(tmp_path, private_bus, rules(), watches) as keeper:
             caller = await Caller.on(private_bus)
             await caller.there()
 
             async def all_found() -> bool:
                 return len(await caller.kinds("found")) == 60
 
-            await caller.until(all_found, "sixty findings", 20)
+            await caller.until(all_found, "sixty findings", 60)
             for door in doors.values():
                 door.open()
             began = time.monotonic()
