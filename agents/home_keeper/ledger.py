@@ -193,6 +193,8 @@ class Ledger:
                 if (fold := _FOLD.get(event.kind)) is not None:
                     self._db.execute(fold[0], fold[1](event))
                 self._db.executemany(_ADDED, gains(event))
+            if any(event.kind == "events-lost" for event in events):
+                self._reconcile(state, events[-1].at)
             self._db.executemany("DELETE FROM cases WHERE target = ?", gone)
             rows = [(name, json.dumps(to_plain(case))) for name, case in changed]
             self._db.executemany("INSERT OR REPLACE INTO cases VALUES (?, ?)", rows)
@@ -200,6 +202,23 @@ class Ledger:
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('house', ?)", (whole,))
         self._cases, self._house = dict(state.cases), house
         return recorded
+
+    def _reconcile(self, state: State, at: int) -> None:
+        """Bring findings and actions, of which events were lost, in line with what is remembered."""
+        known = {
+            (name, problem): one for name, case in state.cases.items() for problem, one in case.open.items()
+        }
+        rows = self._db.execute("SELECT target, problem FROM findings WHERE closed IS NULL").fetchall()
+        self._db.executemany(_CLOSED, [(at, *row) for row in rows if tuple(row) not in known])
+        for (name, problem), one in known.items():
+            found = one.finding
+            details = json.dumps(to_plain(found).get("details", {}))
+            row = (name, problem, found.severity, one.check, found.since, at, found.summary, details)
+            self._db.execute(_OPENED, row)  # but for those that there are
+        running = {case.underway.id for case in state.cases.values() if case.underway}
+        begun = self._db.execute("SELECT id FROM actions WHERE outcome IS NULL").fetchall()
+        unknown = (at, "unknown", "its end could not be filed", "{}")
+        self._db.executemany(_ENDED, [(*unknown, number) for (number,) in begun if number not in running])
 
     def _last_seq(self) -> int:
         row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()

@@ -422,6 +422,9 @@ def test_events_without_room_are_kept_and_the_oldest_lost(
     events = [item.event for item in ledger.events(0)]
     (lost,) = [item for item in events if item.kind == "events-lost"]
     assert lost.data["count"] > 10
+    assert {row["target"] for row in ledger.findings() if row["closed"] is None} == {WEB}
+    keeper.handle(HEALS, clock(200))
+    assert all(row["closed"] for row in ledger.findings())
     assert remembered(ledger.load()) == remembered(keeper.state)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,13 @@ def keys(record: type[BaseModel], path: str) -> Iterator[str]:
         if not grouped:
             yield option
         for inner in records_in(field.annotation):
-            yield from keys(inner, f"{option}.<name>" if is_table(field.annotation) else option)
+            yield from keys(inner, f"{option}{entry(field.annotation)}")
+
+
+def entry(annotation: object) -> str:
+    """Return what stands for the entries of a type in names of options."""
+    listed = any(typing.get_origin(one) is tuple for one in (annotation, *typing.get_args(annotation)))
+    return ".<name>" if is_table(annotation) else ".*" if listed else ""
 
 
 def test_options_and_schema_have_the_same_keys() -> None:
@@ -142,6 +149,7 @@ def test_options_and_schema_have_the_same_keys() -> None:
     assert len(found) > 100
 
 
+ADDRESS, IDENTITY, KNOWN_HOSTS = 'address = "nas";', 'identity = "/run/k";', 'knownHosts = "/etc/k";'
 QUERY, ABOVE = 'query = "x";', "above = 30;"
 BESIDE = {
     "endpoints": {
@@ -152,8 +160,17 @@ BESIDE = {
     "queries": {"": f"{QUERY} {ABOVE}", "query": ABOVE, "above": QUERY, "below": QUERY},
     "databases": {"": 'url = "/run/x";', "url": ""},
     "prometheus": {"": 'url = "http://localhost";', "url": ""},
+    "commands": {"": 'command = [ "/bin/true" ];', "command": ""},
+    "hosts": {
+        "": f"{ADDRESS} {IDENTITY} {KNOWN_HOSTS}",
+        "address": f"{IDENTITY} {KNOWN_HOSTS}",
+        "identity": f"{ADDRESS} {KNOWN_HOSTS}",
+        "knownHosts": f"{ADDRESS} {IDENTITY}",
+    },
 }
 """What has to stand beside a key of a table; "" is for all other keys."""
+GROUPS = ("", "watch", "policy", "units", "containers", "clean")
+"""Records that are not in a table."""
 
 
 def _examples() -> Iterator[tuple[str, str]]:
@@ -161,7 +178,8 @@ def _examples() -> Iterator[tuple[str, str]]:
     for name, option in options().items():
         key = name.removeprefix("homeKeeper.")
         table, _, inner = key.partition(".<name>.")
-        if key == name or "." in (inner or key.removeprefix("watch.").removeprefix("policy.")):
+        group, _, alone = key.rpartition(".")
+        if key == name or ("." in inner if inner else group not in GROUPS or alone == "*"):
             continue
         text = option["example"]["text"]
         others = BESIDE.get(table, {"": ""})

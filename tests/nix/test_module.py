@@ -94,6 +94,7 @@ def test_what_nixos_is_told() -> None:
     assert found["users"]["users"]["rota"]["isSystemUser"] is True
     assert found["users"]["groups"] == {
         "rota": {},
+        "rota-docker-proxy": {},
         "rota-keeper": {},
         "rota-metrics": {},
         "rota-notify": {},
