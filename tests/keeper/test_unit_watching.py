@@ -47,7 +47,7 @@ def test_a_host_inherits_what_is_not_written() -> None:
 def test_it_goes_to_json_and_back() -> None:
     units, hosts = resolve(declared(units={"running": ["a.service"], "watch": False}, hosts={"nas": NAS}))
     for kind, value in ((Units, units), (Hosts, hosts)):
-        assert from_plain(kind, json.loads(json.dumps(to_plain(value)))) == value  # type: ignore[arg-type]
+        assert from_plain(kind, json.loads(json.dumps(to_plain(value)))) == value
 
 
 @pytest.mark.parametrize(
