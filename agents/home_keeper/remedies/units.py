@@ -167,7 +167,7 @@ async def _why(manager: Manager, unit: str, result: str) -> str:
 
 
 async def _result(manager: Manager, verb: str, unit: str) -> tuple[str, dict[str, Any]]:
-    """Queue a job; return its result, and what became of the unit: systemd may have forgotten it by then."""
+    """Queue a job; return its result and what became of the unit, which systemd may have forgotten then."""
     results: dict[str, str] = {}
     after: dict[str, Any] = {}
     news = asyncio.Event()
