@@ -289,6 +289,27 @@ def test_what_ended_while_another_engine_came_ended_with_its_own() -> None:
     assert [key for key, track in marked.items() if track.with_engine] == ["a"]
 
 
+def test_an_engine_that_was_killed_had_nobody_end() -> None:
+    by_person = {"a": heard(Track(), event("kill", NOON, 15), None), "b": Track()}
+    before = {"a": one("exited"), "b": one()}
+    marked = ended_with_engine(by_person, before, {"a": one("exited"), "b": one("exited")}, NOON + USEC)
+    assert [key for key, track in marked.items() if track.with_engine] == ["b"]
+
+
+@pytest.mark.parametrize("kill", [True, False])
+def test_an_end_is_told_of_when_it_is_known_who_wanted_it(kill: bool) -> None:
+    """What is looked at is ahead of what is heard."""
+    what = one("exited", exit_code=137, finished=NOON)
+    track = seen(Track(), one(), what, RULES, NOON, listening=NOON - USEC)
+    assert found(what, track) == []
+    again = JUDGE.verdict(what, track, {}, NOON).again
+    assert again is not None
+    assert found(what, track, now=again) == [("exited", "warning")], "it is never heard of"
+    for item in ([event("kill", signal=9)] if kill else []) + [event("die")]:
+        track = heard(track, item, what)
+    assert found(what, track) == ([] if kill else [("exited", "warning")])
+
+
 def test_an_engine_that_was_killed_leaves_ends_that_nobody_asked_for() -> None:
     track = seen(Track(), one(), one("exited", exit_code=137), RULES, NOON)
     assert found(one("exited", exit_code=137), track) == [("exited", "warning")]

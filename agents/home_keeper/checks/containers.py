@@ -29,6 +29,8 @@ _BY_SIGNAL = frozenset((130, 131, 137, 143))
 _TOGETHER = 2 * SECOND
 _SHUTDOWN = 30 * SECOND
 """An engine that ends sends a signal to all at once, and waits for them this long at most, as a rule."""
+_LAG = 2 * SECOND
+"""What is looked at may be ahead of what is heard by so much."""
 _GAP = 3 * SECOND
 """Podman tells of the end of a container before it starts it again."""
 _MADE = 60 * SECOND
@@ -42,6 +44,8 @@ class Track:
     Attributes:
         asked: when somebody had it end, since it was started last.
         died: when it ended while it was followed.
+        unheard: since when it is seen to have ended, though its end was not heard of yet; who asked for it is
+            heard of before.
         with_engine: whether it ended because the engine did.
         restarts: when the engine started it again.
         count: how often by its own count, -1 if not known.
@@ -52,6 +56,7 @@ class Track:
 
     asked: int = 0
     died: int = 0
+    unheard: int = 0
     with_engine: bool = False
     restarts: tuple[int, ...] = ()
     count: int = -1
@@ -71,15 +76,17 @@ class Verdict:
 def heard(track: Track, event: Happened, container: Container | None) -> Track:
     """Take in an event that is not of the keeper's own doing."""
     if event.action in ("start", "restart"):
-        return replace(track, asked=0, died=0, with_engine=False)
+        return replace(track, asked=0, died=0, unheard=0, with_engine=False)
     if event.ends(container.stop_signal if container else 15):
         return replace(track, asked=track.asked or event.at)
     if event.action == "die":
-        return replace(track, died=event.at)
+        return replace(track, died=event.at, unheard=0)
     return replace(track, oom=event.at) if event.action == "oom" else track
 
 
-def seen(track: Track, before: Container | None, now: Container, rules: Containers, at: int) -> Track:
+def seen(
+    track: Track, before: Container | None, now: Container, rules: Containers, at: int, *, listening: int = 0
+) -> Track:
     """Take in how a container was found.
 
     Args:
@@ -88,12 +95,16 @@ def seen(track: Track, before: Container | None, now: Container, rules: Containe
         now: how it is found.
         rules: what is declared.
         at: when it was looked at.
+        listening: since when everything that happens is heard of; 0: it is not.
     """
     runs = now.status in ("running", "restarting", "paused")
     if runs and now.status != "restarting" and now.started > max(track.asked, track.died):
-        track = replace(track, asked=0, died=0, with_engine=False)
-    if now.over and before is not None and not before.over and not track.died:
-        track = replace(track, died=now.finished or at)
+        track = replace(track, asked=0, died=0, unheard=0, with_engine=False)
+    if now.over and not track.died:
+        if listening and now.finished >= listening:
+            track = replace(track, unheard=track.unheard or at)
+        elif before is not None and not before.over:
+            track = replace(track, died=now.finished or at)
     if now.restarts < track.count:
         track = replace(track, restarts=(), looping=False)
     more = now.restarts - track.count if track.count >= 0 else 0
@@ -134,10 +145,12 @@ def ended_with_engine(
     """
     last = max((track.asked for key, track in tracks.items() if key in before), default=0)
     since = max(last - _TOGETHER, gone - _SHUTDOWN)
+    # An engine that is killed asks nobody: whoever was asked then, a person asked.
+    all_asked = all(one.over or (key in tracks and tracks[key].asked) for key, one in before.items())
 
     def with_it(key: str, track: Track) -> bool:
         if track.asked:
-            return track.asked > since
+            return all_asked and track.asked > since
         return key in before and key in found and not before[key].over and found[key].over
 
     return {
@@ -165,7 +178,7 @@ def by_hand(one: Container, track: Track, *, starts_again: bool = True) -> bool 
         return True
     if starts_again and one.policy == "on-failure" and one.exit_code:
         return not one.error and not 0 < one.retries <= one.restarts
-    if track.died or one.error or one.oom or one.exit_code not in _BY_SIGNAL:
+    if track.died or track.unheard or one.error or one.oom or one.exit_code not in _BY_SIGNAL:
         return False
     return None
 
@@ -227,6 +240,7 @@ class Judge:
             yield one.created + _MADE
         if one.over:
             yield one.finished + _GAP
+            yield track.unheard + _LAG
 
     def _comes_back(self, one: Container, track: Track, now: int) -> bool:
         """Tell whether the engine may be about to start a container again that it says has ended."""
@@ -252,6 +266,8 @@ class Judge:
     def _state(self, one: Container, track: Track, now: int, details: dict[str, Any]) -> Iterable[Finding]:
         if self._comes_back(one, track, now):
             return self._runs(one, track, now, details)
+        if one.over and track.unheard and now < track.unheard + _LAG:
+            return ()
         if one.over or one.status == "created":
             return self._ended(one, track, now, details)
         if one.status in ("paused", "removing"):
@@ -309,7 +325,7 @@ class Judge:
 
     def _unexpected(self, one: Container, track: Track) -> bool:
         """Tell whether the end of a container that may end is one to tell of."""
-        followed = track.died or track.with_engine
+        followed = track.died or track.unheard or track.with_engine
         if not followed and one.finished < self.since - self.rules.recent:
             return False
         return bool(one.exit_code or one.error or track.with_engine or one.oom)

@@ -58,6 +58,7 @@ class ContainerSource:
         self._again: int | None = None
         self._blind_since = 0
         self._gone = 1
+        self._listening = 0
 
     def track(self, container_id: str) -> Track:
         """Return what was heard of a container."""
@@ -100,6 +101,7 @@ class ContainerSource:
         stream = await self.connection.follow(until)
         try:
             found = await self.connection.snapshot()
+            self._listening = until // 1000
             self._caught_up(missed, found)
             put(self._news(first=True))
             self._blind_since = self._gone = 0
@@ -123,7 +125,8 @@ class ContainerSource:
         self._seed(missed, found)
         before, self._found = self._found, found
         self._tracks = {
-            key: seen(self.track(key), before.get(key), one, self._rules, now) for key, one in found.items()
+            key: seen(self.track(key), before.get(key), one, self._rules, now, listening=self._listening)
+            for key, one in found.items()
         }
 
     def _seed(self, missed: Iterable[Happened], found: dict[str, Container]) -> None:
@@ -180,7 +183,9 @@ class ContainerSource:
             self._tracks.pop(container_id, None)
             return
         before = self._found.get(container_id)
-        self._tracks[container_id] = seen(self.track(container_id), before, one, self._rules, self._now())
+        self._tracks[container_id] = seen(
+            self.track(container_id), before, one, self._rules, self._now(), listening=self._listening
+        )
         self._found[container_id] = one
 
     def _news(self, *, first: bool = False) -> Observation:

@@ -23,6 +23,7 @@ _STEADY = SECOND
 """What runs for so long after it was started, and has no health check, runs."""
 _STEP, _STEPS_GROW, _LONGEST_STEP = 0.1, 1.5, 1.0
 _SHORTEST = 10.0
+_LAG = 1.0
 _FOR_EVER = 300
 """Seconds that are given to end to what is to be given as long as it takes."""
 
@@ -73,6 +74,9 @@ async def _start(source: ContainerSource, name: str, patience: int) -> Mapping[s
         return {"done": "nothing", "why": "it runs by now"}
     if not one.over and one.status != "created":
         raise RotaError(f"{name} is {one.status}, and so let be")
+    track = source.track(one.id)
+    if one.over and not track.died and not track.asked:
+        await asyncio.sleep(_LAG)  # until it is heard who ended it
     if by_hand(one, source.track(one.id), starts_again=not source.connection.podman):
         raise RotaError(f"{name} was stopped by hand meanwhile, and so let be")
     return await _done(source, one, patience, lambda: source.connection.start(one.id))
