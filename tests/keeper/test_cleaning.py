@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -250,3 +251,12 @@ def test_systemd_takes_them_and_calls_them_safe(tmp_path: Path) -> None:
         unit.write_text(re.sub(r"@bindir@/\S+", "/bin/true", text), encoding="utf-8")
         assert analyze.verify([unit]) == []
         assert analyze.exposure(unit).score <= 1.5, analyze.exposure(unit).costs
+
+
+def test_what_the_page_shows_is_right() -> None:
+    page = (SHARE.parent / "docs/keeper-clean.md").read_text(encoding="utf-8")
+    shown = [tomllib.loads(text)["keeper"] for text in re.findall(r"```toml\n(.*?)```", page, re.DOTALL)]
+    assert len(shown) == 2
+    for keeper in shown:
+        keeper.pop("targets")
+        assert list(breaches(Cleaning.model_validate(keeper))) == []
