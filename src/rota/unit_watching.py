@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, St
 
 from rota.keeper_rules import matches
 from rota.quantity import INFINITY, USEC, format_duration, parse_duration
-from rota.record import AbsolutePath, Duration, Record, key
+from rota.record import AbsolutePath, CredentialFile, Duration, Record, key
 from rota.rules import Breach
 from rota.unit_watches import OURS, Host, Hosts, Units
 from rota.watching import Host as Address
@@ -82,7 +82,7 @@ class HostWatch(Record):
     address: Address = Field(description="Its name or address.", examples=["nas.home"])
     port: StrictInt = key(22, "The port of its SSH server.", 2222, ge=1, le=65535)
     user: UserName = key("rota-probe", "Who is logged in there.", "probe")
-    identity: AbsolutePath = Field(
+    identity: CredentialFile = Field(
         description="File with the private key, without a passphrase.", examples=["/etc/rota/secrets/nas-key"]
     )
     known_hosts: AbsolutePath = Field(
