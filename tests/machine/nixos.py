@@ -3,8 +3,8 @@
 What is taken over from NixOS 26.05, and from where in nixpkgs:
 
 - `nixos/lib/systemd-lib.nix`, generateUnits: the files of `systemd.packages` become links, their `*.wants`
-  directories and [Install] sections are ignored; a unit that a module declares too becomes
-  `NAME.d/overrides.conf`; `wantedBy` becomes a link in `TARGET.wants`.
+  directories and [Install] sections are ignored, files of other directories are linked one by one; a unit
+  that a module declares too becomes `NAME.d/overrides.conf`; `wantedBy` becomes a link in `TARGET.wants`.
 - `/etc/systemd/system` -> `/etc/static/systemd/system` -> TOPLEVEL/etc/systemd/system -> the unit tree in
   the store. Activation re-points /etc/static, and at its very end /run/current-system.
 - `pkgs/by-name/sw/switch-to-configuration-ng/src/main.rs`, do_system_switch, in its order: the lock;
@@ -439,10 +439,8 @@ class Nixos:
                 link(name, f"{self.systemd.path}/{LIB}/{name}", text)
         for package in packages:
             for name, text in package.units.items():
-                if "/" not in name:
+                if not name.partition("/")[0].endswith(".wants"):
                     link(name, f"{package.path}/{LIB}/{name}", text)
-                elif not name.partition("/")[0].endswith(".wants"):
-                    raise ValueError(f"{name}: directories of packages are not known here")
         for name, (text, wanted_by) in declared.items():
             path = f"{store_path(f'unit-{name}', text)}/{name}"
             files[path] = text
