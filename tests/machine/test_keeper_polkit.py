@@ -175,4 +175,6 @@ def test_its_sandbox(kept: House) -> None:
     machine = kept.machine
     verdict = machine.run(["systemd-analyze", "security", "--no-pager", KEEPER_SERVICE]).stdout
     assert float(verdict.rpartition(f"{KEEPER_SERVICE}: ")[2].split()[0]) <= 2.0
-    assert not machine.run(f"journalctl --unit {KEEPER_SERVICE} --priority err --quiet").stdout
+    run = machine.run(f"systemctl show -P InvocationID {KEEPER_SERVICE}").stdout.strip()
+    of_it = f"INVOCATION_ID={run} + _SYSTEMD_INVOCATION_ID={run}"
+    assert not machine.run(f"journalctl --priority err --quiet {of_it}").stdout
