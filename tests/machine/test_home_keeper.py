@@ -233,13 +233,12 @@ def kept(keeper: Kept) -> Kept:
 
 
 def test_a_unit_that_is_killed_comes_back(kept: Kept) -> None:
+    began = time.monotonic()  # the machine's, too
     kept.kill("kept-web")
     kept.until(lambda: kept.history("unit:kept-web.service")[0], "it to be restarted")
     kept.active("kept-web")
-    failed, back = (
-        int(kept.show("kept-web", f"{state}EnterTimestampMonotonic")) for state in ("Inactive", "Active")
-    )
-    print(f"killed and back in {(back - failed) / 1000:.0f} ms, as systemd counts")
+    back = int(kept.show("kept-web", "ActiveEnterTimestampMonotonic")) / 1e6
+    print(f"killed and back in {(back - began) * 1000:.0f} ms, systemctl's own time included")
     remedy = kept.healed("unit:kept-web.service")
     assert (remedy["remedy"], remedy["attempt"]) == ("restart-unit", 1)
     assert kept.show("kept-web", "NRestarts") == "0", "systemd itself did not"
@@ -309,8 +308,9 @@ def test_a_crash_loop_ends_with_a_person(kept: Kept) -> None:
     time.sleep(3)
     assert kept.starts(name) == 4, "two by hand, two by the keeper"
     (message,) = kept.told(target)
-    assert f"rota keeper resume {target}" in message["title"] + message["message"]
-    assert "Hands off since" in kept.rota(f"keeper explain {target}").stdout
+    (command,) = [line.partition("See:")[2] for line in message["message"].splitlines() if "See:" in line]
+    said = machine.run(command).stdout
+    assert "Hands off since" in said and f"rota keeper resume {target}" in said
     machine.run("touch /run/hope")
     assert target in kept.rota(f"keeper resume {target}", user="bob").stdout
     kept.active(name)
@@ -398,8 +398,8 @@ def test_what_is_declared_is_run(kept: Kept, door: str, remedy: str) -> None:
 def test_a_keeper_that_is_killed_while_it_acts(kept: Kept) -> None:
     """What it did counts, although it never learned what came of it; what it found is not lost."""
     machine, good, bad = kept.machine, "unit:kept-slow.service", "unit:kept-stubborn.service"
-    kept.kill("kept-slow")
     machine.run("systemctl start kept-stubborn", check=False)
+    kept.kill("kept-slow")
     kept.until(
         lambda: all(kept.target(name).get("under_way") for name in (good, bad)), "both to be under way"
     )
