@@ -4,6 +4,7 @@
 pkgs.lib.genAttrs
   [
     "basic"
+    "home-keeper"
     "recovery"
     "sandbox"
     "switch"

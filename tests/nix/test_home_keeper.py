@@ -84,6 +84,17 @@ def test_what_nixos_is_told() -> None:
     assert 'mv "$out/lib/systemd/system/polkit-1" "$out/share"' in found["units"]["script"]
 
 
+def test_the_house_of_the_nixos_test_is_right(tmp_path: Path) -> None:
+    test = '(import (src + "/nixos-tests/home-keeper.nix")).nodes.machine { inherit lib; pkgs = { }; }'
+    (found,) = kit.configurations(f"{{ services.rota = ({test}).services.rota // {{ enable = true; }}; }}")
+    assert found["assertions"] == []
+    read = loaded(tmp_path, found["declarations"])
+    assert read.problems == ()
+    assert found["systemd"]["sockets"]["rota-docker-proxy"] == {"wantedBy": ["sockets.target"]}
+    grants = build(read, Context(nixos=True))["rota-docker-proxy.service.d/50-rota.conf"].text or ""
+    assert '{"allowed": true, "pattern": "container:shop"}' in grants
+
+
 def test_none() -> None:
     (found,) = kit.configurations(agent(RUN))
     assert "rota-home-keeper" not in found["systemd"]["services"]
