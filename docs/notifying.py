@@ -38,12 +38,20 @@ _KINDS = Table(
     (
         (
             "`failure`",
-            "A run failed, timed out, was killed, or nobody knows how it ended; not what a person stopped.",
+            "A run failed, timed out, was killed, or nobody knows how it ended; not what a person stopped."
+            " Or Home Keeper found that something is wrong, or worse than it was.",
         ),
-        ("`recovery`", "The first success after that."),
+        (
+            "`recovery`",
+            "The first success after that. Or what Home Keeper found has stayed away for its `settle`: what"
+            " comes again before is the same trouble, and told once.",
+        ),
         ("`success`", "A run succeeded; a recovery is one."),
         ("`missed`", "Slots of its schedule that nothing came of, once for each row of `rota runs`."),
-        ("`escalation`", "The keeper has done what it may, and leaves it to a person."),
+        (
+            "`escalation`",
+            "Home Keeper has done what it may, and leaves it to a person; or asks one whether to act.",
+        ),
     ),
 )
 
@@ -95,7 +103,8 @@ def _sample() -> str:
     )
     before = telling.Standing(1_796_025_600_000_000, 3, "")
     happening, _ = telling.judge(run, before, Facts())
-    tail = {run.id: ["looking into /srv/backup", "newest: 2026-11-27T02:00, 31 hours old", "too old"]}
+    lines = ["looking into /srv/backup", "newest: 2026-11-27T02:00, 31 hours old", "too old"]
+    tail = {telling.run_key(run.id): lines}
     made = wording.message([happening] if happening else [], tail, "nas", zone=UTC)
     return f"{made.subject}\n\n{made.body}"
 
@@ -152,8 +161,9 @@ def _trust() -> list[Block]:
             " a change of such a file, `systemctl restart rotad-notify`. They are never logged, and cut out"
             " of"
             " what services answer. rotad-notify is a user of its own, has a network, and is a member of the"
-            " group `systemd-journal`, for the last lines of what failed; these lines leave the machine, so"
-            " choose channels that may know them. It can neither start nor stop anything."
+            " group `systemd-journal`, for the last lines of runs and units that failed; these lines"
+            " leave the machine, so choose channels that may know them. It can neither start nor stop"
+            " anything."
         ),
     ]
 

@@ -14,7 +14,7 @@ from rota.outbox import Cursor, Outbox, Told
 from rota.quantity import USEC
 from rota.routes import Happening, Rules, routed
 from rota.sources import Page, Source
-from rota.telling import OUTPUT, SETTLES, Standing, from_guard, from_keeper, gap, judge, run_key
+from rota.telling import OUTPUT, SETTLES, STANDING, Standing, from_guard, from_keeper, gap, judge, run_key
 
 log = logging.getLogger("rotad-notify")
 
@@ -180,7 +180,7 @@ class Hearing:
     ) -> list[Told]:
         """Return what is to be told of an event; note how its agent stands after it."""
         if self.source.name != "rotad":
-            if event["seq"] <= self._before and event["kind"] != "escalated":
+            if event["seq"] <= self._before and not _stands(event):
                 return []
             found = from_keeper(store, event)
             return self._told(found, _now()) if found else []
@@ -205,6 +205,11 @@ class Hearing:
     def _told(self, happening: Happening, ready: int) -> list[Told]:
         ways = tuple(routed(happening, self._rules))
         return [Told(happening, ways, ready)] if ways else []
+
+
+def _stands(event: dict[str, Any]) -> bool:
+    """Tell whether an event from before anybody listened waits for a person yet."""
+    return event["kind"] in STANDING and event["data"].get("expires", _LAST) > _now()
 
 
 _OFTEN = 1000

@@ -395,12 +395,16 @@ def test_what_the_keeper_escalates(private_bus: str, tmp_path: Path, hook: Webho
         keeper.record("acted", **about)
         keeper.record("escalated", **about, severity="critical", tried=["restarted", "restarted again"])
         await scene.until(lambda: hook.got)
+        keeper.record("asked", **about, severity="critical", id=4, remedy="restart-unit", expires=2 * NOW)
+        await scene.until(lambda: len(hook.got) == 2)
         await asyncio.sleep(0.3)
         bus.disconnect()
 
     play(private_bus, tmp_path, work)
-    (message,) = hook.got
-    assert message["title"].endswith("unit:nginx.service needs a person: failed: exit status 1")
+    message, asked = hook.got
+    assert asked["title"].endswith("needs an answer: a person is asked whether to restart-unit")
+    assert "Answer: rota --user keeper approve 4\n    or: rota --user keeper deny 4\n" in asked["message"]
+    assert message["title"].endswith("unit:nginx.service needs a person: exit status 1")
     assert "Tried:\n  restarted\n  restarted again\n" in message["message"]
     assert "See:    rota --user keeper explain unit:nginx.service" in message["message"]
 

@@ -114,7 +114,7 @@ async def _settled(source: ContainerSource, before: Container, patience: int) ->
         if one.status != "running" and one.finished > before.finished and one.finished >= one.started:
             raise RotaError(f"{one.name} ended again right away, with exit code {one.exit_code}")
         if one.health == "unhealthy":
-            raise RotaError(f"{one.name} is unhealthy again: {one.said}")
+            raise RotaError(f"{one.name} is unhealthy again{f': {one.said}' if one.said else ''}")
         steady = one.status == "running" and wall_clock() - one.started >= _STEADY
         if steady and one.health != "starting":
             return one
