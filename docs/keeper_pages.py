@@ -27,8 +27,8 @@ _TOLD = {
 _DATA = {
     "trouble": "target, problem, severity, summary, since, perhaps said",
     "trouble-over": "the same without said; took, tried, left",
-    "escalated": "target, problem, severity, summary, since, id, why, tried, hands_off",
-    "asked": "target, problem, severity, summary, since, id, remedy, expires",
+    "escalated": "target, problem, severity, summary, since, id, why, also, tried, hands_off",
+    "asked": "target, problem, severity, summary, since, id, also, remedy, expires",
 }
 
 

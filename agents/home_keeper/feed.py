@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .ledger import Recorded
@@ -26,17 +26,21 @@ def _healed(event: Event) -> Data:
     return {name: event.data[name] for name in (*_ABOUT, "took", "tried", "left")}
 
 
+def _summaries(findings: Sequence[str], otherwise: str) -> Data:
+    worst, *also = findings or [otherwise]
+    return {"summary": worst, "also": also}
+
+
 def _escalated(event: Event) -> Data:
     data = event.data
-    summary = "; ".join(data["findings"]) or data["why"]
     told = {name: data[name] for name in ("id", "severity", "since", "why", "tried", "hands_off")}
-    return {"problem": data.get("problem", ""), "summary": summary, **told}
+    return {"problem": data.get("problem", ""), **_summaries(data["findings"], data["why"]), **told}
 
 
 def _asked(event: Event) -> Data:
     data = event.data
     told = {name: data[name] for name in ("id", "remedy", "expires", "problem", "severity", "since")}
-    return {"summary": "; ".join(data["findings"]), **told}
+    return {**_summaries(data["findings"], ""), **told}
 
 
 _WORDS: Mapping[str, tuple[str, Callable[[Event], Data]]] = {

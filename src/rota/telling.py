@@ -255,8 +255,9 @@ def from_keeper(store: str, event: Mapping[str, Any]) -> Happening | None:
         summary = summary.removesuffix(f": {said}")
     what, _, where = summary.partition(_ASIDE)
     about = told(data, _phrase(target, what))
-    if where and word != "recovery":
-        about["lines"] = (*about.get("lines", ()), f"Look:   {where}")
+    also = [f"Also:   {other.partition(_ASIDE)[0]}" for other in map(str, data.get("also", ()))]
+    look = [f"Look:   {where}"] if where and word != "recovery" else []
+    about["lines"] = (*about.get("lines", ()), *also, *look)
     return Happening(
         key=f"keeper:{store}:{event['seq']}",
         kinds=(word,),
