@@ -56,6 +56,10 @@ _KINDS = Table(
 )
 
 
+_AT = 1_796_029_203_000_000
+_TRIED = ["restart-unit: failed"]
+
+
 def keys() -> list[Section]:
     """Return the sections of the reference about channels and routes."""
     return [
@@ -121,6 +125,31 @@ def _use() -> list[Block]:
         Code(_AGENT, "toml"),
         Text("What comes looks like this:"),
         Code(_sample()),
+    ]
+
+
+def _of_the_keeper() -> list[Block]:
+    about = {"target": "unit:nginx.service", "problem": "failed", "severity": "warning"}
+    summary = "nginx.service failed: it exited with status 1; look at journalctl -u nginx.service"
+    more = {"summary": summary, "since": _AT - 40_000_000, "why": "strike 3 of 3", "also": []}
+    event = {"seq": 1, "at": _AT, "kind": "escalated", "data": about | more | {"tried": _TRIED}}
+    happening = telling.from_keeper("", event)
+    tail = {"keeper::1": ['nginx: [emerg] open() "/etc/nginx/mime.types" failed']}
+    made = wording.message([happening] if happening else [], tail, "nas", zone=UTC)
+    return [
+        Text(
+            "Of what Home Keeper finds a person hears once when it begins, and once when it is over: when the"
+            " target has stayed without it for `settle`. What comes and goes meanwhile is the same trouble,"
+            " even if Home Keeper or rotad-notify is started again. It is told again only if it gets worse."
+            " Each problem of a target is a trouble of its own. What is of severity `info` is noted, and told"
+            " to nobody: `rota keeper` shows it."
+        ),
+        Text(
+            "Of a unit of this machine, the last lines are shown that it wrote from a minute before it went"
+            ' wrong on; of a container, what its health check said. A question (`mode = "ask"`) is an'
+            " escalation, with the commands that answer it. What Home Keeper could not help looks like this:"
+        ),
+        Code(f"{made.subject}\n\n{made.body}"),
     ]
 
 
@@ -191,6 +220,7 @@ def page() -> str:
                 Text(f"Of rota {__version__}. The keys are in [reference.md](reference.md#channelsname)."),
                 Section("How to have it", _use()),
                 Section("What is told", [_KINDS]),
+                Section("Of Home Keeper", _of_the_keeper()),
                 Section("What you can rely on", _promises()),
                 Section("Who sees what", _trust()),
                 Section("D-Bus", _bus()),
@@ -229,6 +259,7 @@ def rotad_notify_8() -> str:
         ),
         Section("Options", [Table(("Option", "Meaning"), list(tables.option_rows(parser)))]),
         Section("What is told", [_KINDS]),
+        Section("Of Home Keeper", _of_the_keeper()),
         Section("Guarantees", _promises()),
         Section("Security", _trust()),
         Section("D-Bus", _bus()),

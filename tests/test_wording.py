@@ -61,6 +61,12 @@ def test_what_was_tried() -> None:
     assert "Tried:\n  restarted at 09:00\n  restarted at 09:05\n" in found.body
 
 
+def test_of_the_keeper_alone_its_history_says_more() -> None:
+    kept = [replace(one, command="rota keeper explain unit:a.service") for one in many(3)]
+    assert said(*kept).body.endswith("\nSee:    rota keeper history\n")
+    assert "See:    rota runs --since" in said(*kept, ONE).body
+
+
 def test_a_question_has_both_answers_ready() -> None:
     asked = replace(
         ONE,

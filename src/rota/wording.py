@@ -115,7 +115,9 @@ def _many(
         more = f" and {len(found) - LISTED} others" if len(found) > LISTED else ""
         rows.append(f"And {len(rest)} before these: {', '.join(told)}{more}.")
     since = _moment(min(one.at for one in happenings), zone)
-    return [*rows, "", f"See:    {rota} runs --since '{since}'"]
+    runs = f"runs --since '{since}'"
+    kept = all(one.command.startswith("rota keeper ") for one in happenings)
+    return [*rows, "", f"See:    {rota} {'keeper history' if kept else runs}"]
 
 
 def _span(happenings: Sequence[Happening], zone: tzinfo | None) -> str:
