@@ -207,7 +207,8 @@ def _healed(data: Mapping[str, Any], what: str) -> dict[str, Any]:
     was = what.removeprefix(": ") or str(data.get("problem", ""))
     lines = [f"Was:    {was}"] if was else []
     if "took" in data:
-        lines.append(f"For:    {format_duration(max(int(data['took']), 1), 2)}")
+        took = max(int(data["took"]), 1000)
+        lines.append(f"For:    {format_duration(took, 2 if took >= MINUTE else 1)}")
     return {"title": f"is well again{left and f', but for: {left}'}", "lines": tuple(lines)}
 
 

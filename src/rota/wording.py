@@ -43,7 +43,7 @@ def detailed(happenings: Sequence[Happening]) -> list[Happening]:
 
 def _rank(happening: Happening) -> tuple[int, int]:
     severity = SEVERITIES.index(happening.severity) if happening.severity in SEVERITIES else len(SEVERITIES)
-    return severity, 1 if happening.kind in ("escalation", "failure") else 0
+    return severity, {"escalation": 2, "failure": 1}.get(happening.kind, 0)
 
 
 def _moment(at: int, zone: tzinfo | None) -> str:
