@@ -12,21 +12,23 @@ from rota.names import KEEPER_BUS_NAME, KEEPER_INTERFACE, KEEPER_PATH, KEEPER_SE
 
 _SIGNALS = {
     "EventsRecorded": "Something was recorded; the same as from Events, in the same order.",
-    "Alert": "Something was found, is healed, or needs a person (`escalated`).",
+    "Alert": "A trouble began or got worse (`found`), is over (`healed`), or needs a person (`escalated`,"
+    " `asked`).",
     "Remedy": "Something is done (`begun`), is over (`ok`, `failed`, `unknown`, `not-begun`), and later what"
     " came of it (`healed`, `failed`, `unknown`).",
 }
 _TOLD = {
-    "finding-opened": "A check found something that is wrong.",
-    "finding-changed": "It is worse now, or less bad.",
-    "finding-closed": "It is not there any more.",
+    "trouble": "Something is wrong that was not, or is worse than was told. What goes and comes again before"
+    " it is over is the same trouble.",
+    "trouble-over": "It has stayed away for `settle`; `took`: for how long; `left`: what else is wrong.",
     "escalated": "A person is needed: what, why, and what was tried.",
+    "asked": "A person is asked whether to do something.",
 }
 _DATA = {
-    "finding-opened": "target, problem, severity, summary, since",
-    "finding-changed": "the same",
-    "finding-closed": "the same",
-    "escalated": "the same, id, tried, hands_off",
+    "trouble": "target, problem, severity, summary, since, perhaps said",
+    "trouble-over": "the same without said; took, tried, left",
+    "escalated": "target, problem, severity, summary, since, id, why, also, tried, hands_off",
+    "asked": "target, problem, severity, summary, since, id, also, remedy, expires",
 }
 
 

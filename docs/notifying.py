@@ -38,14 +38,26 @@ _KINDS = Table(
     (
         (
             "`failure`",
-            "A run failed, timed out, was killed, or nobody knows how it ended; not what a person stopped.",
+            "A run failed, timed out, was killed, or nobody knows how it ended; not what a person stopped."
+            " Or Home Keeper found that something is wrong, or worse than it was.",
         ),
-        ("`recovery`", "The first success after that."),
+        (
+            "`recovery`",
+            "The first success after that. Or what Home Keeper found has stayed away for its `settle`: what"
+            " comes again before is the same trouble, and told once.",
+        ),
         ("`success`", "A run succeeded; a recovery is one."),
         ("`missed`", "Slots of its schedule that nothing came of, once for each row of `rota runs`."),
-        ("`escalation`", "The keeper has done what it may, and leaves it to a person."),
+        (
+            "`escalation`",
+            "Home Keeper has done what it may, and leaves it to a person; or asks one whether to act.",
+        ),
     ),
 )
+
+
+_AT = 1_796_029_203_000_000
+_TRIED = ["restart-unit: failed"]
 
 
 def keys() -> list[Section]:
@@ -95,7 +107,8 @@ def _sample() -> str:
     )
     before = telling.Standing(1_796_025_600_000_000, 3, "")
     happening, _ = telling.judge(run, before, Facts())
-    tail = {run.id: ["looking into /srv/backup", "newest: 2026-11-27T02:00, 31 hours old", "too old"]}
+    lines = ["looking into /srv/backup", "newest: 2026-11-27T02:00, 31 hours old", "too old"]
+    tail = {telling.run_key(run.id): lines}
     made = wording.message([happening] if happening else [], tail, "nas", zone=UTC)
     return f"{made.subject}\n\n{made.body}"
 
@@ -112,6 +125,31 @@ def _use() -> list[Block]:
         Code(_AGENT, "toml"),
         Text("What comes looks like this:"),
         Code(_sample()),
+    ]
+
+
+def _of_the_keeper() -> list[Block]:
+    about = {"target": "unit:nginx.service", "problem": "failed", "severity": "warning"}
+    summary = "nginx.service failed: it exited with status 1; look at journalctl -u nginx.service"
+    more = {"summary": summary, "since": _AT - 40_000_000, "why": "strike 3 of 3", "also": []}
+    event = {"seq": 1, "at": _AT, "kind": "escalated", "data": about | more | {"tried": _TRIED}}
+    happening = telling.from_keeper("", event)
+    tail = {"keeper::1": ['nginx: [emerg] open() "/etc/nginx/mime.types" failed']}
+    made = wording.message([happening] if happening else [], tail, "nas", zone=UTC)
+    return [
+        Text(
+            "Of what Home Keeper finds a person hears once when it begins, and once when it is over: when the"
+            " target has stayed without it for `settle`. What comes and goes meanwhile is the same trouble,"
+            " even if Home Keeper or rotad-notify is started again. It is told again only if it gets worse."
+            " Each problem of a target is a trouble of its own. What is of severity `info` is noted, and told"
+            " to nobody: `rota keeper` shows it."
+        ),
+        Text(
+            "Of a unit of this machine, the last lines are shown that it wrote from a minute before it went"
+            ' wrong on; of a container, what its health check said. A question (`mode = "ask"`) is an'
+            " escalation, with the commands that answer it. What Home Keeper could not help looks like this:"
+        ),
+        Code(f"{made.subject}\n\n{made.body}"),
     ]
 
 
@@ -152,8 +190,9 @@ def _trust() -> list[Block]:
             " a change of such a file, `systemctl restart rotad-notify`. They are never logged, and cut out"
             " of"
             " what services answer. rotad-notify is a user of its own, has a network, and is a member of the"
-            " group `systemd-journal`, for the last lines of what failed; these lines leave the machine, so"
-            " choose channels that may know them. It can neither start nor stop anything."
+            " group `systemd-journal`, for the last lines of runs and units that failed; these lines"
+            " leave the machine, so choose channels that may know them. It can neither start nor stop"
+            " anything."
         ),
     ]
 
@@ -181,6 +220,7 @@ def page() -> str:
                 Text(f"Of rota {__version__}. The keys are in [reference.md](reference.md#channelsname)."),
                 Section("How to have it", _use()),
                 Section("What is told", [_KINDS]),
+                Section("Of Home Keeper", _of_the_keeper()),
                 Section("What you can rely on", _promises()),
                 Section("Who sees what", _trust()),
                 Section("D-Bus", _bus()),
@@ -219,6 +259,7 @@ def rotad_notify_8() -> str:
         ),
         Section("Options", [Table(("Option", "Meaning"), list(tables.option_rows(parser)))]),
         Section("What is told", [_KINDS]),
+        Section("Of Home Keeper", _of_the_keeper()),
         Section("Guarantees", _promises()),
         Section("Security", _trust()),
         Section("D-Bus", _bus()),

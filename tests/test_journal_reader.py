@@ -265,3 +265,20 @@ print(json.dumps({
         "nothing": None,
         "lag": [7, 0, 0],
     }
+
+
+UNIT_TAIL = """
+from rota.logs import unit_tail
+put(0); put(1)
+UNIT, FIRST, SECOND, EVER = "rota-ok.service", 1795212587766492, 1795212587845686, 2**60
+spans = [(0, EVER), (FIRST + 1, EVER), (0, SECOND - 1), (SECOND + 1, EVER), (0, FIRST - 1)]
+found = [unit_tail(UNIT, span, 10, user=False) for span in spans]
+found += [unit_tail(UNIT, (0, EVER), 1, user=False), unit_tail("none.service", (0, EVER), 9, user=False)]
+print(json.dumps(found))
+"""
+
+
+def test_the_output_of_a_unit_within_a_span(tmp_path: Path) -> None:
+    first, second = "Starting s-ok.service - sample ok...", "rotad says"
+    found = on_journal(tmp_path, UNIT_TAIL)
+    assert found == [[first, second], [second], [first], [], [], [second], []]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rota.events import BAD, Run
 from rota.routes import Facts, Happening
-from rota.telling import Standing, from_keeper, gap, judge
+from rota.telling import Standing, from_keeper, gap, judge, own_unit
 
 S = 1_000_000
 BASE = Run(
@@ -147,13 +147,79 @@ def test_from_the_keeper() -> None:
     found = from_keeper("s", EVENT)
     assert found is not None
     assert (found.kinds, found.critical, found.agent) == (("escalation",), True, "")
-    assert found.title == "needs a person: failed: exit status 1"
+    assert found.title == "needs a person: exit status 1"
     assert found.tried == ("restarted 3 times in 10min",)
     assert found.command == "rota keeper explain unit:nginx.service"
     assert from_keeper("s", EVENT | {"kind": "acted"}) is None
     agent = from_keeper("s", EVENT | {"kind": "healed", "data": {"target": "agent:backup-check"}})
     assert agent is not None
     assert (agent.agent, agent.kinds) == ("backup-check", ("recovery",))
+
+
+UNIT = {"target": "unit:a.service", "problem": "failed", "severity": "warning", "since": 3}
+SAID = "a.service failed: it exited with status 1; look at journalctl -u a.service"
+
+
+def keepers(kind: str, **data: Any) -> Happening:
+    found = from_keeper("s", {"seq": 7, "at": 5 * S, "kind": kind, "data": UNIT | data})
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("target", "summary", "title"),
+    [
+        ("unit:a.service", SAID, "failed: it exited with status 1"),
+        ("unit:nas/a.service", "a.service on nas failed: it was killed", "failed: it was killed"),
+        ("container:web", "web is unhealthy", "is unhealthy"),
+        ("container:podman/web", "web is unhealthy", "is unhealthy"),
+        ("disk:/srv", "/srv is 97 % full", "is 97 % full"),
+        ("disk:/srv", "srvx is 97 % full", ": srvx is 97 % full"),
+        ("query:heat", "heat: 3 is too much", ": 3 is too much"),
+        ("host:clock", "the clock is behind", ": the clock is behind"),
+    ],
+)
+def test_a_title_says_each_thing_once(target: str, summary: str, title: str) -> None:
+    found = keepers("found", target=target, summary=summary)
+    assert (found.title, found.kinds) == (title, ("failure",))
+
+
+def test_where_to_look_is_a_line_of_its_own() -> None:
+    assert keepers("found", summary=SAID).lines == ("Look:   journalctl -u a.service",)
+    escalated = keepers("escalated", summary=SAID, why="strike 2 of 2", also=["a.service loops; look at b"])
+    assert escalated.title == "needs a person: failed: it exited with status 1"
+    assert escalated.lines == (
+        "Why:    strike 2 of 2",
+        "Also:   a.service loops",
+        "Look:   journalctl -u a.service",
+    )
+
+
+def test_a_recovery_says_what_it_was_and_for_how_long() -> None:
+    healed = keepers("healed", summary=SAID, took=90 * S, tried=["restart-unit: healed"], left=[])
+    assert (healed.title, healed.tried) == ("is well again", ("restart-unit: healed",))
+    assert healed.lines == ("Was:    failed: it exited with status 1", "For:    1min 30s")
+    assert keepers("healed", summary=SAID, took=0, left=["slow"]).title == "is well again, but for: slow"
+
+
+def test_what_a_health_check_said_is_output() -> None:
+    found = keepers("found", target="container:web", summary="web is unhealthy: no route", said="no route")
+    assert (found.title, found.last_line) == ("is unhealthy", "no route")
+
+
+def test_a_question() -> None:
+    found = keepers("asked", summary=SAID, id=2, remedy="restart-unit", expires=9 * S)
+    assert found.kinds == ("escalation",)
+    assert found.title == "needs an answer: a person is asked whether to restart-unit"
+    assert found.answers == ("rota keeper approve 2", "rota keeper deny 2")
+    assert (found.until, found.lines[0]) == (9 * S, "What:   failed: it exited with status 1")
+
+
+def test_whose_output_says_more() -> None:
+    assert own_unit(keepers("found")) == own_unit(keepers("escalated")) == "a.service"
+    assert own_unit(keepers("found", target="unit:nas/a.service")) == "", "of another machine"
+    assert own_unit(keepers("healed")) == own_unit(keepers("found", target="host:cpu")) == ""
+    assert own_unit(told(BASE)) == ""
 
 
 def test_a_gap() -> None:

@@ -32,7 +32,7 @@ def said(*happenings: Happening, tails: dict[str, list[str]] | None = None, held
 
 
 def test_one() -> None:
-    found = said(replace(ONE, since=AT - 3600 * S), tails={ONE.run: ["looking", "too old"]})
+    found = said(replace(ONE, since=AT - 3600 * S), tails={ONE.key: ["looking", "too old"]})
     assert found.subject == "[nas] backup-check failed: exit status 3 after 3s"
     assert found.body.splitlines() == [
         "backup-check failed: exit status 3 after 3s",
@@ -59,6 +59,37 @@ def test_of_a_users_agents() -> None:
 def test_what_was_tried() -> None:
     found = said(replace(ONE, tried=("restarted at 09:00", "restarted at 09:05")))
     assert "Tried:\n  restarted at 09:00\n  restarted at 09:05\n" in found.body
+
+
+def test_of_the_keeper_alone_its_history_says_more() -> None:
+    kept = [replace(one, command="rota keeper explain unit:a.service") for one in many(3)]
+    assert said(*kept).body.endswith("\nSee:    rota keeper history\n")
+    assert "See:    rota runs --since" in said(*kept, ONE).body
+
+
+def test_a_question_has_both_answers_ready() -> None:
+    asked = replace(
+        ONE,
+        title="needs an answer: a person is asked whether to restart-unit",
+        answers=("rota keeper approve 2", "rota keeper deny 2"),
+        until=AT + 3600 * S,
+    )
+    assert said(asked).body.splitlines()[-4:] == [
+        "See:    rota logs 9f9f9f9f9f9f",
+        "Answer: rota keeper approve 2",
+        "    or: rota keeper deny 2",
+        "Until:  2026-11-30 10:00:03",
+    ]
+    found = message([*[replace(ONE, key=f"{n}") for n in range(5)], asked], {}, "nas", rota="rota --user")
+    assert (
+        "(rota --user keeper approve 2)" in found.body or "Answer: rota --user keeper approve 2" in found.body
+    )
+
+
+def test_a_title_may_follow_its_name_at_once() -> None:
+    found = said(replace(ONE, about="host:clock", title=": the clock is behind"))
+    assert found.subject == "[nas] host:clock: the clock is behind"
+    assert found.body.startswith("host:clock: the clock is behind\n")
 
 
 def many(count: int) -> list[Happening]:
@@ -89,7 +120,7 @@ def test_a_hundred() -> None:
 
 def test_the_worst_come_first_and_in_full() -> None:
     worst = replace(ONE, key="x", about="database", severity="critical", at=AT - 5 * S, kinds=("escalation",))
-    found = said(*many(30), worst, tails={worst.run: [str(n) for n in range(10)]})
+    found = said(*many(30), worst, tails={worst.key: [str(n) for n in range(10)]})
     body = found.body
     assert body.index("database") < body.index("a1 failed")
     assert "Output:\n  5\n  6\n  7\n  8\n  9\n" in body, "of several, fewer lines each"
@@ -115,7 +146,7 @@ HAPPENINGS = st.builds(
 
 @given(st.lists(HAPPENINGS, min_size=1, max_size=60, unique_by=lambda one: one.key))
 def test_a_message_is_of_bounded_size_and_counts_all(happenings: list[Happening]) -> None:
-    found = said(*happenings, tails={"ab" * 16: ["line"] * 10})
+    found = said(*happenings, tails={one.key: ["line"] * 10 for one in happenings})
     assert len(found.subject) <= 120
     assert found.subject.isprintable() or not any(one.title.isprintable() for one in happenings)
     assert "\n" not in found.subject

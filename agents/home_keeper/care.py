@@ -9,6 +9,7 @@ from rota import keeper_rules
 from rota.frozen import to_plain
 from rota.quantity import USEC, format_duration
 
+from . import troubles
 from .gates import Gate, obstacle, recent, standstill, unavailable
 from .messages import Anew, Ended, Observed, Started, Unrecorded
 from .state import Ask, Case, HandsOff, Open, Proving
@@ -59,7 +60,7 @@ def _findings(turn: Turn, name: str, after: Mapping[str, Open]) -> None:
         case = _came(turn, name, case)
     elif before.in_trouble and not case.in_trouble:
         case = _went(turn, name, case)
-    turn.put(name, case)
+    turn.put(name, troubles.noticed(turn, name, case))
     turn.look_at(name)
 
 
@@ -190,14 +191,15 @@ def _judged(turn: Turn, name: str, case: Case, verdict: str, error: str = "") ->
 def wake(turn: Turn, name: str) -> int | None:
     """Return when a target is to be evaluated if nothing happens."""
     case, policy = turn.case(name), turn.policy(name)
+    moments = troubles.wake(turn, name, case)
     if case.in_trouble:
-        return None if case.hands_off or case.underway or case.suspended else case.due or 0
-    moments = []
+        waits = case.hands_off or case.underway or case.suspended
+        return min([*moments, *([] if waits else [case.due or 0])], default=None)
     if case.underway is None and case.clear is not None:
         well = case.clear + policy.healthy_after
-        moments = [_settled(turn, name, case) if case.since is not None else well]
+        moments.append(_settled(turn, name, case) if case.since is not None else well)
     elif case.underway is None and case.attempts:
-        moments = [case.attempts[-1] + policy.window]
+        moments.append(case.attempts[-1] + policy.window)
     return min(moments, default=None)
 
 
@@ -210,7 +212,10 @@ def _settled(turn: Turn, name: str, case: Case) -> int:
 def evaluate(turn: Turn, name: str) -> None:
     """Do what is due about a target."""
     case = turn.case(name)
-    case = _in_trouble(turn, name, case) if case.in_trouble else _well(turn, name, case)
+    if case.in_trouble:
+        case = _in_trouble(turn, name, troubles.over(turn, name, case))
+    else:
+        case = troubles.over(turn, name, _well(turn, name, case))
     idle = replace(case, attempts=recent(case.attempts, turn.now, turn.policy(name).window))
     if replace(idle, decision=None) == Case():
         turn.put(name, Case())
@@ -236,6 +241,7 @@ def _well(turn: Turn, name: str, case: Case) -> Case:
 
 def _recovered(turn: Turn, name: str, case: Case) -> Case:
     case = _judged(turn, name, case, "healed")
+    case = troubles.over(turn, name, case)
     clear, since = case.clear or turn.now, case.since or turn.now
     took = max(clear - since, 0)
     turn.event("recovered", name, since=since, took=took, told=case.told, tried=list(case.tried))
@@ -354,7 +360,9 @@ def _asked(turn: Turn, name: str, case: Case, remedy: str) -> Case:
     expires = turn.now + turn.policy(name).answer_within
     ask = Ask(turn.number(), remedy, turn.now, expires)
     summaries = [item.summary for item in case.findings]
-    turn.event("asked", name, id=ask.id, remedy=remedy, expires=expires, findings=summaries)
+    worst = case.findings[0]
+    about = {"problem": worst.problem, "severity": worst.severity, "since": worst.since}
+    turn.event("asked", name, id=ask.id, remedy=remedy, expires=expires, findings=summaries, **about)
     until = keeper_rules.spoken(turn.rules, expires)
     why = f"a person is asked whether to {remedy} (question {ask.id}, open until {until})"
     return _waiting(turn, name, replace(case, ask=ask), Gate("ask", "asked", why, expires), expires)

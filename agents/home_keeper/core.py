@@ -171,6 +171,11 @@ class Core:
                 for item in case.open.values()
             ]
             again += [
+                Event("trouble", name, now.real, {"problem": problem, **to_plain(trouble, whole=True)})
+                for name, case in self.state.cases.items()
+                for problem, trouble in case.troubles.items()
+            ]
+            again += [
                 Event("escalated", str(item.target), now.real, to_plain(item, whole=True))
                 for item in self.state.escalations
             ]

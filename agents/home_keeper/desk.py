@@ -37,7 +37,7 @@ class Service(Protocol):
         ...
 
     def unheard(self) -> int:
-        """Return the number after which the escalations are that nobody has taken over."""
+        """Return the number after which are the escalations that nobody took over, and the open questions."""
         ...
 
     def status(self) -> dict[str, Any]:
@@ -169,7 +169,7 @@ METHODS: Mapping[str, Method] = {
     "Unheard": Method(
         (),
         (("seq", "t"),),
-        "The number after which the escalations are that rotad-notify has not taken over.",
+        "The number after which are open questions, and what rotad-notify has not taken over of escalations.",
         _unheard,
     ),
     "Metrics": Method((), _JSON, "What there is to measure, since the ledger began.", _metrics),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .ledger import Recorded
@@ -15,31 +15,41 @@ VERSION = 1
 Data = dict[str, Any]
 
 
-def _finding(event: Event) -> Data:
-    found = event.data["finding"]
-    return {name: found[name] for name in ("problem", "severity", "summary", "since")}
+_ABOUT = ("problem", "severity", "summary", "since")
+
+
+def _found(event: Event) -> Data:
+    return {name: event.data[name] for name in (*_ABOUT, "said") if event.data.get(name) not in (None, "")}
 
 
 def _healed(event: Event) -> Data:
-    return {
-        name: event.data[name] for name in ("problem", "severity", "summary", "since") if name in event.data
-    }
+    return {name: event.data[name] for name in (*_ABOUT, "took", "tried", "left")}
+
+
+def _summaries(findings: Sequence[str], otherwise: str) -> Data:
+    worst, *also = findings or [otherwise]
+    return {"summary": worst, "also": also}
 
 
 def _escalated(event: Event) -> Data:
     data = event.data
-    summary = "; ".join((*data["findings"], data["why"]))
-    told = {name: data[name] for name in ("id", "severity", "since", "tried", "hands_off")}
-    return {"problem": data.get("problem", ""), "summary": summary, **told}
+    told = {name: data[name] for name in ("id", "severity", "since", "why", "tried", "hands_off")}
+    return {"problem": data.get("problem", ""), **_summaries(data["findings"], data["why"]), **told}
+
+
+def _asked(event: Event) -> Data:
+    data = event.data
+    told = {name: data[name] for name in ("id", "remedy", "expires", "problem", "severity", "since")}
+    return {**_summaries(data["findings"], ""), **told}
 
 
 _WORDS: Mapping[str, tuple[str, Callable[[Event], Data]]] = {
-    "finding-opened": ("found", _finding),
-    "finding-changed": ("changed", _finding),
-    "finding-closed": ("healed", _healed),
+    "trouble": ("found", _found),
+    "trouble-over": ("healed", _healed),
     "escalated": ("escalated", _escalated),
+    "asked": ("asked", _asked),
 }
-ALERTS = ("found", "healed", "escalated")
+ALERTS = ("found", "healed", "escalated", "asked")
 """Kinds of which the signal Alert tells."""
 
 REMEDIES: Mapping[str, Callable[[Event], str]] = {
@@ -67,7 +77,7 @@ def _plain(value: Any) -> Any:
 
 
 def table(recorded: Recorded) -> Data:
-    """Return an event as others see it; `data` of found, healed and escalated names its target, too."""
+    """Return an event as others see it; `data` of those that people are told of names its target, too."""
     event = recorded.event
     data = _WORDS[event.kind][1](event) if event.kind in _WORDS else dict(event.data)
     return {

@@ -243,14 +243,20 @@ class Ledger:
 
     def escalated(self, since: int = 0) -> list[Recorded]:
         """Return the escalations among the events after a number, oldest first."""
+        return self._of_kind("escalated", since)
+
+    def asked(self) -> list[Recorded]:
+        """Return the questions among the events, oldest first."""
+        return self._of_kind("asked", 0)
+
+    def _of_kind(self, word: str, since: int) -> list[Recorded]:
         query = (
-            "SELECT seq, version, kind, target, at, data FROM events "
-            "WHERE seq > ? AND kind = 'escalated' ORDER BY seq"
+            "SELECT seq, version, kind, target, at, data FROM events WHERE seq > ? AND kind = ? ORDER BY seq"
         )
         with translated(self._path):
             return [
                 Recorded(seq, version, Event(kind, target, at, json.loads(data)))
-                for seq, version, kind, target, at, data in self._db.execute(query, (since,))
+                for seq, version, kind, target, at, data in self._db.execute(query, (since, word))
             ]
 
     def sums(self) -> dict[tuple[str, str], int]:

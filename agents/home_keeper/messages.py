@@ -18,6 +18,8 @@ EVENTS = frozenset(
         "finding-opened",
         "finding-changed",
         "finding-closed",
+        "trouble",
+        "trouble-over",
         "decided",
         "remedy-begun",
         "remedy-ended",

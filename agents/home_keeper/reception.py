@@ -113,9 +113,12 @@ class Reception:
         return self.ask(lambda ledger: ledger.seq_before(at))
 
     def unheard(self) -> int:
-        """Return the number after which the escalations are that nobody has taken over."""
-        numbers = self._numbers()
-        waiting = [numbers[one.id] - 1 for one in self._core.state.escalations if one.id in numbers]
+        """Return the number after which are the escalations that nobody took over, and the open questions."""
+        numbers, state = self._numbers(), self._core.state
+        waiting = [numbers[one.id] - 1 for one in state.escalations if one.id in numbers]
+        open_ = {case.ask.id for case in state.cases.values() if case.ask is not None and not case.ask.by}
+        asked = self.ask(Ledger.asked) if open_ else []
+        waiting += [one.seq - 1 for one in asked if one.event.data["id"] in open_]
         return min(waiting, default=self.ask(Ledger.bounds)[1])
 
     def event_of(self, escalation: int) -> list[Recorded]:

@@ -66,11 +66,29 @@ class Proving:
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """A problem that people were told of, and not yet that it is over.
+
+    Attributes:
+        since: since when, as its check knows.
+        severity: the worst that was told.
+        summary: as it was told last.
+        clear: since when it is not found any more; None: it is.
+    """
+
+    since: Moment
+    severity: str
+    summary: str
+    clear: Moment | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """What is remembered of one target.
 
     Attributes:
         open: findings by problem.
+        troubles: what people were told of, by problem, see `troubles`.
         strikes: since all was well.
         since: since when something is wrong; still set for a while after it is healed, see `clear`.
         clear: since when there is no finding that counts.
@@ -90,6 +108,7 @@ class Case:
     """
 
     open: Mapping[str, Open] = field(default_factory=dict)
+    troubles: Mapping[str, Trouble] = field(default_factory=dict)
     strikes: int = 0
     since: Moment | None = None
     clear: Moment | None = None

@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from rota.errors import Exit, RotaError
+from rota.errors import RotaError
 from rota.events import Run
 from rota.outbox import Cursor, Outbox, Told
 from rota.quantity import USEC
 from rota.routes import Happening, Rules, routed
-from rota.sources import Page, Source
-from rota.telling import OUTPUT, SETTLES, Standing, from_guard, from_keeper, gap, judge, run_key
+from rota.sources import NOT_RUNNING, Page, Source
+from rota.telling import OUTPUT, SETTLES, STANDING, Standing, from_guard, from_keeper, gap, judge, run_key
 
 log = logging.getLogger("rotad-notify")
 
@@ -64,6 +64,7 @@ class Hearing:
         self._standings = outbox.standings()
         self._silent = ""
         self._before = 0
+        self._born = _now()
 
     def look(self) -> None:
         """Look for new events, should a signal have got lost."""
@@ -82,8 +83,9 @@ class Hearing:
                 await self.catch_up()
             except RotaError as error:
                 self._no_answer(error)
-                # Whoever is away tells when it comes back; a full disk does not.
-                await self._woken(None if error.exit_code is Exit.UNREACHABLE else _AGAIN)
+                # Whoever is away tells when it comes back; a full disk does not, nor who has a name already
+                # but no object yet.
+                await self._woken(None if error.message == NOT_RUNNING else _AGAIN)
                 continue
             if self._silent:
                 log.info("%s answers again", self.source.name)
@@ -130,6 +132,8 @@ class Hearing:
         page = await self.source.events(since)
         seq = since if self._from_yesterday else page.last
         if self.source.name == "keeper":
+            # It may have recorded something before it could be asked for the first time.
+            seq = min(seq, await self.source.seq_at(self._born))
             # What waits for a person still does, however long ago it began.
             seq, self._before = min(seq, await self.source.unheard()), seq
         self._keep(Cursor(page.store, seq, _now()), [], {})
@@ -180,7 +184,7 @@ class Hearing:
     ) -> list[Told]:
         """Return what is to be told of an event; note how its agent stands after it."""
         if self.source.name != "rotad":
-            if event["seq"] <= self._before and event["kind"] != "escalated":
+            if event["seq"] <= self._before and not _stands(event):
                 return []
             found = from_keeper(store, event)
             return self._told(found, _now()) if found else []
@@ -205,6 +209,11 @@ class Hearing:
     def _told(self, happening: Happening, ready: int) -> list[Told]:
         ways = tuple(routed(happening, self._rules))
         return [Told(happening, ways, ready)] if ways else []
+
+
+def _stands(event: dict[str, Any]) -> bool:
+    """Tell whether an event from before anybody listened waits for a person yet."""
+    return event["kind"] in STANDING and event["data"].get("expires", _LAST) > _now()
 
 
 _OFTEN = 1000

@@ -360,11 +360,13 @@ class Entry:
         fields: as journald has them.
         received: when journald received it, in microseconds since boot.
         sent: when it was sent, where the sender's clock says so.
+        at: when journald received it, in microseconds since 1970.
     """
 
     fields: Fields
     received: int
     sent: int
+    at: int
 
 
 class Lookup:
@@ -394,11 +396,17 @@ class Lookup:
             self._reader.seek_monotonic(monotonic, boot)
         return self
 
+    def seek_time(self, at: int) -> Lookup:
+        """Go to a moment, in microseconds since 1970."""
+        self._reader.seek_realtime(at)
+        return self
+
     def _entry(self) -> Entry:
         fields = _fields(self._reader) or {}
         received = self._reader._get_monotonic()[0]
-        _, sent = _sent(fields, self._reader._get_realtime(), received)
-        return Entry(fields, received, received if sent is None else sent)
+        at = int(self._reader._get_realtime())
+        _, sent = _sent(fields, at, received)
+        return Entry(fields, received, received if sent is None else sent, at)
 
     def forward(self, limit: int | None = None) -> Iterator[Entry]:
         """Yield entries in order; what comes later is yielded by a later call."""

@@ -17,6 +17,8 @@ _JOURNALS = ("/var/log/journal", "/run/log/journal")
 _LOOKED_AT = 200
 """Entries around the end of a run among which strays are looked for."""
 _FEW = 10
+_MOST = 100
+"""Entries of a unit that are looked at; of some nothing can be shown."""
 _FIRST, _LAST = 20, 100
 """Entries of a run among which its first line is looked for, and its last line and its result."""
 
@@ -67,6 +69,25 @@ def tail(run: Run, count: int, *, user: bool) -> list[str]:
     found: list[str] = []
     journal = Lookup().find(output_matches(run, user=user)).seek(None, "")
     for entry in journal.backward(count):
+        found = shown(_line(entry)) + found
+    return found[-count:]
+
+
+def unit_tail(unit: str, span: tuple[int, int], count: int, *, user: bool) -> list[str]:
+    """Return the last lines that a unit wrote within a span, oldest first, harmless to a terminal.
+
+    Args:
+        unit: its name, of this machine.
+        span: from when to when journald took them in, microseconds since 1970.
+        count: at most so many lines.
+        user: of the user's own manager.
+    """
+    own = [f"_SYSTEMD_USER_UNIT={unit}", f"_UID={os.getuid()}"] if user else [f"_SYSTEMD_UNIT={unit}"]
+    found: list[str] = []
+    journal = Lookup().find(own).seek_time(span[1])
+    for entry in journal.backward(_MOST):
+        if entry.at < span[0] or len(found) >= count:
+            break
         found = shown(_line(entry)) + found
     return found[-count:]
 

@@ -33,7 +33,7 @@ from rota.desk import Desk
 from rota.errors import Exit, RotaError
 from rota.events import Run
 from rota.hearing import Hearing
-from rota.logs import tail
+from rota.logs import tail, unit_tail
 from rota.names import NOTIFIER_BUS_NAME
 from rota.notify import PATIENCE, deliver
 from rota.outbox import Outbox, open_outbox
@@ -42,6 +42,7 @@ from rota.routes import Happening, Rules, from_json
 from rota.sending import Worker
 from rota.sources import KEEPER, ROTAD, Source
 from rota.systemd import connect
+from rota.telling import own_unit
 from rota.wording import TAIL, test_message
 
 log = logging.getLogger("rotad-notify")
@@ -53,6 +54,8 @@ _HOUR = 3600.0
 _KEPT = 30 * 86_400 * USEC
 """Messages are remembered so long after they are done with."""
 _SHOWN = 20
+_BEFORE, _AFTER = 60 * USEC, 2 * USEC
+"""So long before it went wrong, and after that was noticed, what a unit wrote is of interest."""
 
 
 class _JournalFormatter(logging.Formatter):
@@ -178,7 +181,14 @@ class Notifier:
         self._stop.set()
 
     async def _tail(self, happening: Happening) -> list[str]:
-        """Return the last lines of a run: all of them if rotad is there to say which process wrote them."""
+        """Return the last lines of a run, or of a unit about the time at which it went wrong.
+
+        Of a run, all of them if rotad is there to say which process wrote them.
+        """
+        if unit := own_unit(happening):
+            began = min(happening.since or happening.at, happening.at) - _BEFORE
+            span = (began, happening.at + _AFTER)
+            return await asyncio.to_thread(unit_tail, unit, span, TAIL, user=self._user)
         run = Run(happening.run, happening.agent, "failed")
         with contextlib.suppress(RotaError):
             table = await self._hearings[0].source.run(run.id)

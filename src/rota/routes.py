@@ -100,6 +100,8 @@ class Happening:
         last_line: the last line of its output.
         tried: what was done about it, one line each.
         command: what to type next.
+        answers: what to type to answer, if a person is asked.
+        until: until when that can be answered, microseconds since 1970.
     """
 
     key: str
@@ -116,6 +118,8 @@ class Happening:
     last_line: str = ""
     tried: tuple[str, ...] = ()
     command: str = ""
+    answers: tuple[str, ...] = ()
+    until: int | None = None
 
     @property
     def kind(self) -> str:

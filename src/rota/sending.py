@@ -16,6 +16,7 @@ from rota.notify import Outcome, deliver
 from rota.outbox import Message, Outbox
 from rota.quantity import USEC, format_duration
 from rota.routes import HOUR, Channel, Happening, Rules
+from rota.telling import own_unit
 from rota.wording import AGAIN, Text, detailed, message
 
 log = logging.getLogger("rotad-notify")
@@ -25,7 +26,7 @@ _LOOK = 60.0
 _FULL = 10.0
 """Seconds until it tries again where the outbox took nothing."""
 _TAIL = 5.0
-"""Seconds that the journal has for the output of one run."""
+"""Seconds that the journal has for the output of one run or unit."""
 
 
 def _now() -> int:
@@ -157,14 +158,13 @@ class Worker:
         """Return the last lines of those that are told in full, as far as the journal has them in time."""
         found: dict[str, list[str]] = {}
         for one in detailed(happenings):
-            if one.run and one.kind != "missed":
+            if (one.run and one.kind != "missed") or own_unit(one):
                 try:
                     async with asyncio.timeout(_TAIL):
-                        found[one.run] = await self._tail(one)
+                        found[one.key] = await self._tail(one)
                 except (OSError, TimeoutError) as error:
-                    log.warning(
-                        "the output of run %s cannot be read: %s", one.run, error or "it takes too long"
-                    )
+                    whose = f"run {one.run}" if one.run else one.about
+                    log.warning("the output of %s cannot be read: %s", whose, error or "it takes too long")
         return found
 
     async def _send(self, begun: Message) -> None:

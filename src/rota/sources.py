@@ -22,6 +22,7 @@ from rota.names import (
 from rota.systemd import CallError, ask_bus, call, plain
 
 _PAGE = 500
+NOT_RUNNING = "it is not running"
 _ABSENT = tuple(f"org.freedesktop.DBus.Error.{word}" for word in ("ServiceUnknown", "NameHasNoOwner"))
 
 
@@ -98,7 +99,7 @@ class Source:
             return [plain(value) for value in await call(self._bus, message)]
         except CallError as error:
             if error.name in _ABSENT:
-                raise RotaError("it is not running", exit_code=Exit.UNREACHABLE) from None
+                raise RotaError(NOT_RUNNING, exit_code=Exit.UNREACHABLE) from None
             away = error.name.startswith("org.freedesktop.DBus.Error.")
             raise RotaError(error.message, exit_code=Exit.UNREACHABLE if away else Exit.FAILED) from None
 

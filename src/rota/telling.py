@@ -6,7 +6,8 @@ skipped. A run is told of once, when it is over and filed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -181,11 +182,60 @@ def from_guard(event: Mapping[str, Any]) -> Happening | None:
     )
 
 
-_KEEPERS: Mapping[str, tuple[str, ...]] = {
-    "found": ("failure",),
-    "healed": ("recovery",),
-    "escalated": ("escalation",),
+_ASIDE = "; look at "
+"""In a summary: what follows is where to look."""
+
+
+def _phrase(target: str, summary: str) -> str:
+    """Return a summary as it follows the target's name: without that, if it begins with it."""
+    name = target.partition(":")[2]
+    host, _, last = name.rpartition("/")
+    for own in (target, f"{last} on {host}", name, last):
+        if own and summary.startswith(f"{own} "):
+            return summary.removeprefix(f"{own} ")
+        if own and summary.startswith(f"{own}: "):
+            return summary.removeprefix(own)
+    return f": {summary}" if summary else ""
+
+
+def _found(data: Mapping[str, Any], what: str) -> dict[str, Any]:
+    return {"title": what or str(data.get("problem", "")), "last_line": str(data.get("said", ""))}
+
+
+def _healed(data: Mapping[str, Any], what: str) -> dict[str, Any]:
+    left = ", ".join(map(str, data.get("left", ())))
+    was = what.removeprefix(": ") or str(data.get("problem", ""))
+    lines = [f"Was:    {was}"] if was else []
+    if "took" in data:
+        took = max(int(data["took"]), 1000)
+        lines.append(f"For:    {format_duration(took, 2 if took >= MINUTE else 1)}")
+    return {"title": f"is well again{left and f', but for: {left}'}", "lines": tuple(lines)}
+
+
+def _escalated(data: Mapping[str, Any], what: str) -> dict[str, Any]:
+    why = str(data.get("why", ""))
+    title = f"needs a person: {what.removeprefix(': ') or data.get('problem', '')}"
+    return {"title": title, "lines": (f"Why:    {why}",) if why and why not in title else ()}
+
+
+def _asked(data: Mapping[str, Any], what: str) -> dict[str, Any]:
+    number = int(data["id"])
+    return {
+        "title": f"needs an answer: a person is asked whether to {data['remedy']}",
+        "lines": (f"What:   {what.removeprefix(': ')}",),
+        "answers": (f"rota keeper approve {number}", f"rota keeper deny {number}"),
+        "until": int(data["expires"]),
+    }
+
+
+_KEEPERS: Mapping[str, tuple[str, Callable[[Mapping[str, Any], str], dict[str, Any]]]] = {
+    "found": ("failure", _found),
+    "healed": ("recovery", _healed),
+    "escalated": ("escalation", _escalated),
+    "asked": ("escalation", _asked),
 }
+STANDING = frozenset(("escalated", "asked"))
+"""Kinds of the keeper's events that wait for a person."""
 
 
 def from_keeper(store: str, event: Mapping[str, Any]) -> Happening | None:
@@ -193,27 +243,40 @@ def from_keeper(store: str, event: Mapping[str, Any]) -> Happening | None:
 
     Args:
         store: see `interface.Events`.
-        event: `seq`, `at`, `kind` (found, healed, escalated) and `data`: `target`, `problem`, `severity`,
-            `summary`, and perhaps `since` and `tried`, a list of lines.
+        event: `seq`, `at`, `kind` (found, healed, escalated, asked) and `data`: `target`, `problem`,
+            `severity`, `summary`, and perhaps `since` and `tried`, a list of lines; see docs/dbus.md.
     """
-    kinds = _KEEPERS.get(event["kind"])
-    if kinds is None:
+    if event["kind"] not in _KEEPERS:
         return None
+    word, told = _KEEPERS[event["kind"]]
     data = event["data"]
     target, summary = str(data["target"]), str(data.get("summary", ""))
-    titles = {"failure": "", "recovery": "is well again: ", "escalation": "needs a person: "}
+    said = str(data.get("said", ""))
+    if said:
+        summary = summary.removesuffix(f": {said}")
+    what, _, where = summary.partition(_ASIDE)
+    about = told(data, _phrase(target, what))
+    also = [f"Also:   {other.partition(_ASIDE)[0]}" for other in map(str, data.get("also", ()))]
+    look = [f"Look:   {where}"] if where and word != "recovery" else []
+    about["lines"] = (*about.get("lines", ()), *also, *look)
     return Happening(
         key=f"keeper:{store}:{event['seq']}",
-        kinds=kinds,
+        kinds=(word,),
         severity=str(data.get("severity", "warning")),
         at=int(event["at"]),
         about=target,
-        title=titles[kinds[0]] + ": ".join(filter(None, (str(data.get("problem", "")), summary))),
         agent=target.removeprefix("agent:") if target.startswith("agent:") else "",
         since=int(data["since"]) if "since" in data else None,
         tried=tuple(map(str, data.get("tried", ()))),
-        command=f"rota keeper explain {target}",
+        command=f"rota keeper explain {shlex.quote(target)}",
+        **about,
     )
+
+
+def own_unit(happening: Happening) -> str:
+    """Return the unit of this machine whose output says more of what happened, "" if there is none."""
+    kind, _, name = happening.about.partition(":")
+    return name if kind == "unit" and "/" not in name and happening.kind != "recovery" else ""
 
 
 def gap(source: str, store: str, since: int, first: int, now: int) -> Happening:

@@ -43,7 +43,7 @@ def detailed(happenings: Sequence[Happening]) -> list[Happening]:
 
 def _rank(happening: Happening) -> tuple[int, int]:
     severity = SEVERITIES.index(happening.severity) if happening.severity in SEVERITIES else len(SEVERITIES)
-    return severity, 1 if happening.kind in ("escalation", "failure") else 0
+    return severity, {"escalation": 2, "failure": 1}.get(happening.kind, 0)
 
 
 def _moment(at: int, zone: tzinfo | None) -> str:
@@ -65,12 +65,17 @@ def _names(happenings: Sequence[Happening]) -> str:
     return ", ".join(few) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
 
 
+def _line(one: Happening) -> str:
+    """Return what happened to whom; a title that begins with a colon follows the name at once."""
+    return f"{one.about}{'' if one.title.startswith(':') else ' '}{one.title}"
+
+
 def _typed(command: str, rota: str) -> str:
     return f"{rota}{command.removeprefix('rota')}" if command else ""
 
 
 def _in_full(one: Happening, tail: Sequence[str], rota: str, zone: tzinfo | None) -> list[str]:
-    rows = [f"{one.about} {one.title}", f"When:   {_moment(one.at, zone)}"]
+    rows = [_line(one), f"When:   {_moment(one.at, zone)}"]
     if one.since is not None:
         rows.append(f"Since:  {_moment(one.since, zone)}")
     rows += one.lines
@@ -81,12 +86,16 @@ def _in_full(one: Happening, tail: Sequence[str], rota: str, zone: tzinfo | None
         rows += ["Output:", *(f"  {line}" for line in said)]
     if one.command:
         rows.append(f"See:    {_typed(one.command, rota)}")
+    for number, answer in enumerate(one.answers):
+        rows.append(f"{'Answer:' if number == 0 else '    or:'} {_typed(answer, rota)}")
+    if one.answers and one.until is not None:
+        rows.append(f"Until:  {_moment(one.until, zone)}")
     return rows
 
 
 def _in_short(one: Happening, rota: str, zone: tzinfo | None) -> str:
-    command = f" ({_typed(one.command, rota)})" if one.command else ""
-    return f"- {_moment(one.at, zone)} {one.about} {one.title}{command}"
+    command = _typed(one.answers[0] if one.answers else one.command, rota)
+    return f"- {_moment(one.at, zone)} {_line(one)}{command and f' ({command})'}"
 
 
 def _many(
@@ -97,7 +106,7 @@ def _many(
     others = [one for one in happenings if one.key not in keys]
     rows: list[str] = [f"{_counts(happenings)}, {_span(happenings, zone)}."]
     for one in full:
-        rows += ["", *_in_full(one, tails.get(one.run, ())[-TAIL // 2 :], rota, zone)]
+        rows += ["", *_in_full(one, tails.get(one.key, ())[-TAIL // 2 :], rota, zone)]
     if others:
         rows += ["", "Also:", *(_in_short(one, rota, zone) for one in others[-LISTED:])]
     if rest := others[:-LISTED]:
@@ -106,7 +115,9 @@ def _many(
         more = f" and {len(found) - LISTED} others" if len(found) > LISTED else ""
         rows.append(f"And {len(rest)} before these: {', '.join(told)}{more}.")
     since = _moment(min(one.at for one in happenings), zone)
-    return [*rows, "", f"See:    {rota} runs --since '{since}'"]
+    runs = f"runs --since '{since}'"
+    kept = all(one.command.startswith("rota keeper ") for one in happenings)
+    return [*rows, "", f"See:    {rota} {'keeper history' if kept else runs}"]
 
 
 def _span(happenings: Sequence[Happening], zone: tzinfo | None) -> str:
@@ -127,7 +138,7 @@ def message(
 
     Args:
         happenings: at least one, in order.
-        tails: last lines of output by run, oldest first; of those that `detailed` returns.
+        tails: last lines of output by `Happening.key`, oldest first; of those that `detailed` returns.
         host: name of the machine.
         held_since: since when the rate limit held some of it back.
         rota: how people call rota for these agents.
@@ -135,8 +146,8 @@ def message(
     """
     if len(happenings) == 1:
         (one,) = happenings
-        subject = f"[{host}] {one.about} {one.title}"
-        rows = _in_full(one, tails.get(one.run, ())[-TAIL:], rota, zone)
+        subject = f"[{host}] {_line(one)}"
+        rows = _in_full(one, tails.get(one.key, ())[-TAIL:], rota, zone)
     else:
         subject = f"[{host}] {_counts(happenings)}: {_names(happenings)}"
         rows = _many(happenings, tails, rota, zone)

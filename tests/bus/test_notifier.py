@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -365,18 +366,23 @@ class Keeper:
         self._bus = bus
         self.events: list[Table] = []
         self.unheard = 0
+        self.deaf = False
         bus.add_message_handler(self._on_message)
 
     def _on_message(self, message: Message) -> Message | None:
-        if message.interface != KEEPER_INTERFACE or message.member not in ("Events", "Unheard"):
+        if message.interface != KEEPER_INTERFACE or self.deaf:
             return None
+        if message.member == "SeqAt":
+            early = [one["seq"] for one in self.events if one["at"] < message.body[0]]
+            return Message.new_method_return(message, "t", [max(early, default=0)])
         if message.member == "Unheard":
             return Message.new_method_return(message, "t", [self.unheard])
         found = [vardict(one) for one in self.events if one["seq"] > message.body[0]]
         return Message.new_method_return(message, "sttaa{sv}", ["k", 1, len(self.events), found])
 
     def record(self, kind: str, **data: Any) -> None:
-        event = {"version": 1, "seq": len(self.events) + 1, "at": NOW, "kind": kind, "data": data}
+        at = data.pop("at", NOW)
+        event = {"version": 1, "seq": len(self.events) + 1, "at": at, "kind": kind, "data": data}
         self.events.append(event)
         signal = (KEEPER_PATH, KEEPER_INTERFACE, "EventsRecorded", "aa{sv}", [[vardict(event)]])
         self._bus.send(Message.new_signal(*signal))
@@ -395,14 +401,44 @@ def test_what_the_keeper_escalates(private_bus: str, tmp_path: Path, hook: Webho
         keeper.record("acted", **about)
         keeper.record("escalated", **about, severity="critical", tried=["restarted", "restarted again"])
         await scene.until(lambda: hook.got)
+        keeper.record("asked", **about, severity="critical", id=4, remedy="restart-unit", expires=2 * NOW)
+        await scene.until(lambda: len(hook.got) == 2)
         await asyncio.sleep(0.3)
         bus.disconnect()
 
     play(private_bus, tmp_path, work)
-    (message,) = hook.got
-    assert message["title"].endswith("unit:nginx.service needs a person: failed: exit status 1")
+    message, asked = hook.got
+    assert asked["title"].endswith("needs an answer: a person is asked whether to restart-unit")
+    assert "Answer: rota --user keeper approve 4\n    or: rota --user keeper deny 4\n" in asked["message"]
+    assert message["title"].endswith("unit:nginx.service needs a person: exit status 1")
     assert "Tried:\n  restarted\n  restarted again\n" in message["message"]
     assert "See:    rota --user keeper explain unit:nginx.service" in message["message"]
+
+
+def test_what_the_keeper_finds_before_it_can_be_asked(
+    private_bus: str, tmp_path: Path, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes its name, works, and only then has an object; nothing was ever heard of it before."""
+    monkeypatch.setattr("rota.hearing._AGAIN", 0.2)
+
+    async def work(scene: Scene) -> None:
+        bus = await connect(user=True, address=scene.address)
+        keeper = Keeper(bus)
+        keeper.record("found", at=1, target="unit:old.service", summary="long before")
+        scene.declare(rules(on=["failure"]), ops=hook.url)
+        await scene.start()
+        keeper.deaf = True
+        await bus.request_name(KEEPER_BUS_NAME)
+        await asyncio.sleep(0.5)
+        keeper.events.append({**keeper.events[0], "seq": 2, "at": time.time_ns() // 1000})
+        keeper.events[1]["data"] = {"target": "unit:new.service", "summary": "just now"}
+        keeper.deaf = False
+        await scene.until(lambda: hook.got)
+        await asyncio.sleep(0.3)
+        bus.disconnect()
+
+    play(private_bus, tmp_path, work)
+    assert [one.partition("] ")[2] for one in hook.subjects] == ["unit:new.service: just now"]
 
 
 def test_on_the_bus(private_bus: str, tmp_path: Path, hook: Webhook) -> None:

@@ -54,10 +54,12 @@ def test_what_people_are_told(tmp_path: Path) -> None:
     happenings = [from_keeper("x", one) for one in told]
     assert all(one is not None and one.about == WEB for one in happenings)
     found, escalated, healed = (one for one in happenings if one is not None)
-    assert found.title == f"failed: {WEB} is failed"
-    assert healed.title == f"is well again: failed: {WEB} is failed"
+    assert found.title == "is failed"
+    assert healed.title == "is well again"
+    assert healed.lines == ("Was:    is failed", "For:    10s")
     assert healed.severity == found.severity == "warning"
-    assert escalated.title == f"needs a person: failed: {WEB} is failed; strike 2 of 2"
+    assert escalated.title == "needs a person: is failed"
+    assert escalated.lines == ("Why:    strike 2 of 2",)
     assert escalated.tried == ("restart-unit: failed, the finding is still there",)
 
 

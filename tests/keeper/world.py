@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rota_agents.home_keeper.core import Core
+from rota_agents.home_keeper.ledger import Recorded
 from rota_agents.home_keeper.messages import (
     Acknowledge,
     Act,
@@ -63,6 +64,8 @@ RULES = Rules(
         Override(DISK, strikes=("act", "note", "act", "escalate"), window=4 * HOUR * USEC),
     ),
 )
+RULED = (DB, APP, APP2, WEB, ASKED, DISK)
+"""What may be acted on, and whose last step is the first that tells a person."""
 CLOCK_ERROR = 2 * USEC
 """What is not noticed of a clock that is set, see `state.CLOCK_TOLERANCE`."""
 
@@ -322,6 +325,31 @@ class World:
             (row["target"], row["problem"]) for row in ledger.findings(limit=10_000) if not row["closed"]
         }
         assert found == {(name, problem) for name, case in state.cases.items() for problem in case.open}
+        for case in state.cases.values():
+            counting = {problem for problem, one in case.open.items() if one.finding.severity != "info"}
+            assert counting == {problem for problem, one in case.troubles.items() if one.clear is None}
+        self._told_once(ledger.events(0, 10**6))
+
+    def _told_once(self, events: list[Recorded]) -> None:
+        """Hold what people are told against the findings: each trouble begins once, and ends once."""
+        assert self.core is not None
+        told: dict[tuple[str, str], str] = {}
+        needed: dict[str, int] = defaultdict(int)
+        for _, _, event in events:
+            about = (event.target, str(event.data.get("problem", "")))
+            if event.kind == "trouble":
+                worse = (told.get(about, ""), event.data["severity"]) == ("warning", "critical")
+                assert about not in told or worse, "told again"
+                told[about] = event.data["severity"]
+            elif event.kind == "trouble-over":
+                assert told.pop(about) == event.data["severity"]
+            elif event.kind == "escalated" and event.target in RULED:
+                needed[event.target] += 1
+                assert needed[event.target] == 1, "a person is needed once"
+            elif event.kind in ("recovered", "resumed"):
+                needed.pop(event.target, None)
+        cases = self.core.state.cases.items()
+        assert set(told) == {(name, problem) for name, case in cases for problem in case.troubles}
 
     def end(self) -> None:
         """Let a day pass with a keeper that lives and is heard: what it escalated was told."""
@@ -334,6 +362,8 @@ class World:
         assert self.core is not None
         assert self.core.ledger is not None
         assert self.core.state.escalations == ()
+        broken = {name for name, thing in self.things.items() if thing.broken}
+        assert broken == {name for name, case in self.core.state.cases.items() if case.troubles}
         events = self.core.ledger.events(0, 10**6)
         assert [item.seq for item in events] == list(range(1, len(events) + 1))
         escalated = {item.event.data["id"] for item in events if item.event.kind == "escalated"}

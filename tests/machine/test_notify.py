@@ -101,6 +101,64 @@ def test_a_failure_is_one_message_that_one_can_act_on(told: House) -> None:
     assert len(got(told.machine)) == 1
 
 
+KEEPER = """
+[keeper]
+enable = true
+[keeper.targets."unit:flaps.service"]
+strikes = ["act", "act", "act", "act", "escalate"]
+attempts = 4
+settle = "4s"
+cooldown = "100ms"
+growth = 1
+[keeper.targets."unit:asked.service"]
+mode = "ask"
+strikes = ["act", "escalate"]
+settle = "4s"
+"""
+FLAPS = r"""[Service]
+ExecStart=/bin/sh -c 'printf "line \\033[31mone\\033[0m\\n\\007last words %%s\\n" $$(date +%%s); \
+  test -e /run/well && exec sleep 1000; sleep 0.5; exit 3'
+"""
+
+
+def test_what_flaps_is_told_once_with_its_output_and_questions_are_told(told: House) -> None:
+    machine = told.machine
+    machine.write(SETTINGS, DECLARED + KEEPER)
+    machine.write("/etc/systemd/system/flaps.service", FLAPS)
+    machine.write("/etc/systemd/system/asked.service", "[Service]\nExecStart=/bin/sleep 1000\n")
+    machine.run("systemctl daemon-reload")
+    told.apply()
+    machine.wait_for(lambda: machine.run("rota keeper", check=False).returncode == 0, 20, "the keeper")
+    machine.run("systemctl start flaps.service")
+    machine.wait_for(
+        lambda: len(told.json("keeper")["remedies"]) >= 2, 30, "it to be restarted, and to fail again"
+    )
+    machine.run("touch /run/well; systemctl restart flaps.service")
+    machine.wait_for(lambda: "is well again" in " ".join(titles(machine)), 30, "the recovery to be told")
+    assert titles(machine) == [
+        "unit:flaps.service failed: it exited with status 3",
+        "unit:flaps.service is well again",
+    ]
+    failed, well = (one["message"] for one in got(machine))
+    assert "Output:\n  line one\n  last words " in failed
+    assert "Look:   journalctl -u flaps.service" in failed
+    assert "Was:    failed: it exited with status 3" in well
+    machine.run("systemctl start asked.service; systemctl kill -s KILL asked.service")
+    machine.wait_for(lambda: "approve" in str(got(machine)), 30, "the question to be told")
+    (approve,) = {
+        line.partition(" ")[2].strip()
+        for one in got(machine)
+        for line in one["message"].splitlines()
+        if line.startswith("Answer:")
+    }
+    assert approve.startswith("rota keeper approve ")
+    machine.run(approve)
+    machine.wait_for(lambda: "asked.service is well again" in str(got(machine)), 30, "it to be well")
+    assert machine.run("systemctl is-active asked.service").stdout == "active\n"
+    machine.run("systemctl stop flaps asked; rm /etc/systemd/system/{flaps,asked}.service")
+    machine.run("systemctl daemon-reload; systemctl reset-failed", check=False)
+
+
 def test_recovery_and_what_the_agent_says_itself(told: House) -> None:
     machine = told.machine
     machine.write(SETTINGS, DECLARED.partition("[[routes]]")[0])

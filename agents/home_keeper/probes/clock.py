@@ -119,7 +119,12 @@ def write_and_read(patience: float) -> Written:
     token = uuid.uuid4().hex
     began = time.monotonic()
     try:
-        journal.send("a test of the journal", PRIORITY="7", ROTA_KEEPER_TEST=token)
+        journal.send(
+            "a test of the journal",
+            PRIORITY="7",
+            SYSLOG_IDENTIFIER="rota-home-keeper",
+            ROTA_KEEPER_TEST=token,
+        )
     except OSError as error:
         raise Unavailable(f"journald cannot be reached: {error.strerror}") from None
     with journal.Reader(flags=journal.LOCAL_ONLY) as reader:

@@ -1,0 +1,85 @@
+"""What people are told of a target: each problem once while it lasts, however often it comes and goes. Pure.
+
+A trouble begins with a finding of more than info. It is over when the target has stayed without that finding
+for `settle`, and a remedy that was done meanwhile has had its time. What comes again before is the same one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from .state import Case, Trouble
+from .turn import Turn
+from .words import SEVERITIES, Finding
+
+
+def _counting(case: Case) -> Mapping[str, Finding]:
+    found = {problem: item.finding for problem, item in case.open.items()}
+    return {problem: item for problem, item in found.items() if item.severity != "info"}
+
+
+def _worse(finding: Finding, trouble: Trouble) -> bool:
+    return SEVERITIES.index(finding.severity) > SEVERITIES.index(trouble.severity)
+
+
+def noticed(turn: Turn, name: str, case: Case) -> Case:
+    """Return the case with its troubles as its findings are now; file what begins, or is worse than told."""
+    counting, after = _counting(case), dict(case.troubles)
+    for problem, finding in counting.items():
+        known = after.get(problem)
+        if known is not None and not _worse(finding, known):
+            after[problem] = replace(known, clear=None)
+            continue
+        since = known.since if known is not None else finding.since
+        after[problem] = Trouble(since, finding.severity, finding.summary)
+        said = str(finding.details.get("said", ""))
+        tell(turn, name, problem, after[problem], said)
+    for problem in after.keys() - counting.keys():
+        if after[problem].clear is None:
+            after[problem] = replace(after[problem], clear=turn.now)
+    return case if after == case.troubles else replace(case, troubles=after)
+
+
+def tell(turn: Turn, name: str, problem: str, trouble: Trouble, said: str = "") -> None:
+    """File that there is a trouble; `said`: the output of what found it."""
+    what = {"severity": trouble.severity, "summary": trouble.summary, "since": trouble.since}
+    turn.event("trouble", name, problem=problem, **what, said=said)
+
+
+def ends(turn: Turn, name: str, case: Case, trouble: Trouble) -> int | None:
+    """Return when a trouble is over if nothing happens, None if it goes on."""
+    if trouble.clear is None or case.underway is not None:
+        return None
+    end = trouble.clear + turn.policy(name).settle
+    return max(end, case.proving.until) if case.proving is not None else end
+
+
+def wake(turn: Turn, name: str, case: Case) -> list[int]:
+    """Return when troubles of a case are over if nothing happens."""
+    found = (ends(turn, name, case, one) for one in case.troubles.values())
+    return [at for at in found if at is not None]
+
+
+def over(turn: Turn, name: str, case: Case) -> Case:
+    """Return the case without the troubles that are over by now, and file that they are."""
+    gone = []
+    for problem, trouble in case.troubles.items():
+        end = ends(turn, name, case, trouble)
+        if end is not None and end <= turn.now:
+            gone.append(problem)
+    left = {problem: one for problem, one in case.troubles.items() if problem not in gone}
+    for problem in gone:
+        trouble = case.troubles[problem]
+        turn.event(
+            "trouble-over",
+            name,
+            problem=problem,
+            severity=trouble.severity,
+            summary=trouble.summary,
+            since=trouble.since,
+            took=max((trouble.clear or turn.now) - trouble.since, 0),
+            tried=list(case.tried),
+            left=sorted(left),
+        )
+    return replace(case, troubles=left) if gone else case
