@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.bench_idle import host_pid, state
-from tests.bench.bench_keeper_units import UNITS, init_usage, load, usage
+from tests.bench.bench_keeper_units import init_usage, load, usage
 from tests.bench.common import table, verdict
 from tests.machine import dockerd
 from tests.machine import machine as machines
@@ -145,7 +145,7 @@ def main() -> None:
         rows += [(f"{name} meanwhile", f"{ours.cpu[name]:.3f}", "-", "-", "-") for name in others]
         rows += [(f"{name} while the peer polls", f"{peer.cpu[name]:.3f}", "-", "-", "-") for name in others]
         table(
-            f"{units} units loaded ({UNITS} of ours), {count} containers, {WATCHED:g} s at rest, a minute of it",
+            f"{units} units loaded, {count} containers, {WATCHED:g} s at rest: in a minute",
             ("", "CPU s", "sleeps", "RSS MiB", "PSS MiB"),
             rows,
         )

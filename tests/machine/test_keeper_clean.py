@@ -148,7 +148,7 @@ def test_the_keeper_has_a_full_disk_cleaned(machine: Machine) -> None:
 
 
 def test_paths_are_taken_as_they_were_declared(machine: Machine) -> None:
-    """Nothing in them is expanded on the way through a unit file, into rules or into what may be written to."""
+    """Nothing in them is expanded on the way through a unit file, neither in rules nor in sandboxes."""
     odd = f"{FULL}/100%% of %n\\x20"
     declare(machine, replace(RULES, paths=(PathRule(odd, 30 * DAY, keep=1),)))
     fill(machine)
