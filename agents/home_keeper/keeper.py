@@ -8,6 +8,10 @@ rotad-notify reads.
 
 from __future__ import annotations
 
+# isort: off
+import rota.no_glib  # noqa: F401  (before dbus-next)
+# isort: on
+
 import argparse
 import asyncio
 import contextlib

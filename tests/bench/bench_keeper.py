@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,13 +69,17 @@ def engine_usage(docker: Docker) -> float:
 
 def fill(docker: Docker) -> int:
     """Start containers that sleep, as many as there are to be or this machine bears; return how many."""
-    for number in range(CONTAINERS):
+
+    def start(number: int) -> bool:
         try:
             docker.run_one(f"many-{number}", "exec sleep 100000")
         except (RuntimeError, OSError) as error:
-            print(f"  no more than {number} containers: {error}")
-            return number
-    return CONTAINERS
+            print(f"  container {number} does not start: {error}")
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as threads:
+        return sum(threads.map(start, range(CONTAINERS)))
 
 
 @contextmanager
@@ -150,10 +155,9 @@ def main() -> None:
             rows,
         )
         own, theirs = sum(ours.cpu[unit] for unit in OURS), peer.cpu["peer.service"]
-        print(f"  with what systemd, D-Bus and dockerd do for it: {sum(ours.cpu.values()):.2f} s a minute,")
-        print(
-            f"  the peer {sum(peer.cpu.values()):.2f} s: {sum(ours.cpu.values()) / sum(peer.cpu.values()):.2f}"
-        )
+        whole = [sum(used.cpu.values()) for used in (ours, peer)]
+        print(f"  with what others do for it: {whole[0]:.2f} s, the peer {whole[1]:.2f} s")
+        print(f"  ours / the peer's of that: {whole[0] / whole[1]:.2f}")
         verdict("processor time, ours / the peer's", own / theirs, AIM_CPU)
         verdict("PSS of both", sum(mib for _, mib in found.values()), AIM_MEMORY, " MiB")
 
