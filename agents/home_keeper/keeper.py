@@ -239,7 +239,7 @@ class Keeper:
             log.warning("%s needs a person: %s (%s)", escalation.target, found, escalation.why)
             return
         with contextlib.suppress(RotaError):
-            self._desk.recorded(self._reception.event_of(escalation.id))
+            self._desk.recorded(self._reception.event_of(escalation))
 
     def _mark(self) -> None:
         """Tell of what is recorded from now on."""
