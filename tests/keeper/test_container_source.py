@@ -110,10 +110,10 @@ def test_a_clock_that_is_set_back_puts_no_list_off(tmp_path: Path, monkeypatch: 
     class Silent:
         queue: asyncio.Queue[None] = asyncio.Queue()
 
-    found.connection = Engine()  # type: ignore[assignment]
+    found.connection = Engine()
 
     async def live() -> None:
-        task = asyncio.create_task(found._listen(Silent(), lambda _: None))  # type: ignore[arg-type]
+        task = asyncio.create_task(found._listen(Silent(), lambda _: None))
         with suppress(TimeoutError):
             async with asyncio.timeout(5):
                 while lists < 3:

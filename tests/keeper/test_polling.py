@@ -98,7 +98,7 @@ def test_what_is_well_is_seen_to_be_so_within_the_findings_lag(
     async def live() -> int:
         watcher = Watcher(Poll("disks", interval * S, S, probe, full))
         for at in times:
-            found = await watcher.look(lambda at=at: at)  # type: ignore[misc]
+            found = await watcher.look(lambda at=at: at)
             assert found is not None
             finding = found.findings[Target("disk", "/")]
             if not finding:
