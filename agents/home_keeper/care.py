@@ -140,13 +140,14 @@ def ended(turn: Turn, happening: Ended) -> None:
         took=now - action.at,
     )
     case = replace(case, underway=None, rest_until=now + policy.rest(case.acted), due=None)
-    proving = Proving(action.id, now + policy.settle, str(action.remedy))
-    case = replace(case, proving=proving)
+    # That it is still found before its check can have seen that it is well, says nothing about the remedy.
+    span = policy.settle + case.lag
+    case = replace(case, proving=Proving(action.id, now + span, str(action.remedy)))
     if outcome == "failed":
         case = _judged(turn, name, case, "failed", happening.error)
     elif case.in_trouble:
-        again = now + policy.settle
-        why = f"{action.remedy} was done, and has {format_duration(policy.settle)} to prove itself"
+        again = now + span
+        why = f"{action.remedy} was done, and has {format_duration(span)} to prove itself"
         case = turn.decide(replace(case, due=again), name, turn.decision("hold", "proving", why, again))
     turn.put(name, case)
     turn.look_at(name)

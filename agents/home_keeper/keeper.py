@@ -8,6 +8,10 @@ rotad-notify reads.
 
 from __future__ import annotations
 
+# isort: off
+import rota.no_glib  # noqa: F401  (before dbus-next)
+# isort: on
+
 import argparse
 import asyncio
 import contextlib
@@ -39,7 +43,7 @@ from .core import Core
 from .desk import Desk
 from .intake import Inbox, Item, keep_following, observed
 from .messages import Acknowledge, Act, Effect, Ended, Happening, Reply, Tell, Tick
-from .parts import LONGER, PATIENCE, Parts
+from .parts import Parts
 from .probes.polling import Observation, poll_all
 from .probes.polls import polls
 from .reception import Reception
@@ -198,7 +202,7 @@ class Keeper:
         """Carry out an action, and have its end decided upon."""
         what = f"{action.remedy} of {action.target}"
         log.warning("%s (action %d): %s", what, action.id, action.why)
-        patience = LONGER.get(action.remedy.word, PATIENCE)
+        patience = self._parts.patience(action.remedy)
         try:
             carry = self._parts.remedies.get(action.remedy.word)
             if carry is None:
@@ -235,7 +239,7 @@ class Keeper:
             log.warning("%s needs a person: %s (%s)", escalation.target, found, escalation.why)
             return
         with contextlib.suppress(RotaError):
-            self._desk.recorded(self._reception.event_of(escalation.id))
+            self._desk.recorded(self._reception.event_of(escalation))
 
     def _mark(self) -> None:
         """Tell of what is recorded from now on."""

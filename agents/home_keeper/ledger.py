@@ -45,6 +45,8 @@ CREATE TABLE events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, version INTEGER NOT NULL, kind TEXT NOT NULL,
     target TEXT NOT NULL, at INTEGER NOT NULL, data TEXT NOT NULL
 );
+CREATE INDEX events_escalated ON events (target) WHERE kind = 'escalated';
+CREATE INDEX events_asked ON events (target) WHERE kind = 'asked';
 CREATE TABLE findings (id INTEGER PRIMARY KEY, {", ".join(FINDING[1:])});
 CREATE UNIQUE INDEX findings_open ON findings (target, problem) WHERE closed IS NULL;
 CREATE INDEX findings_of_target ON findings (target);
@@ -241,22 +243,24 @@ class Ledger:
             row = self._db.execute(query, (at,)).fetchone()
         return max(int(row[0]) - 1, first - 1) if row else last
 
-    def escalated(self, since: int = 0) -> list[Recorded]:
-        """Return the escalations among the events after a number, oldest first."""
-        return self._of_kind("escalated", since)
+    def escalated(self, since: int = 0, target: str = "") -> list[Recorded]:
+        """Return the escalations of a target, "" is all, among the events after a number, oldest first."""
+        return self._of_kind("escalated", since, target)
 
     def asked(self) -> list[Recorded]:
         """Return the questions among the events, oldest first."""
-        return self._of_kind("asked", 0)
+        return self._of_kind("asked", 0, "")
 
-    def _of_kind(self, word: str, since: int) -> list[Recorded]:
+    def _of_kind(self, word: str, since: int, target: str) -> list[Recorded]:
+        where, values = ("AND target = ?", [since, target]) if target else ("", [since])
         query = (
-            "SELECT seq, version, kind, target, at, data FROM events WHERE seq > ? AND kind = ? ORDER BY seq"
+            f"SELECT seq, version, kind, target, at, data FROM events INDEXED BY events_{word} "
+            f"WHERE kind = '{word}' AND seq > ? {where} ORDER BY seq"
         )
         with translated(self._path):
             return [
                 Recorded(seq, version, Event(kind, target, at, json.loads(data)))
-                for seq, version, kind, target, at, data in self._db.execute(query, (since, word))
+                for seq, version, kind, target, at, data in self._db.execute(query, values)
             ]
 
     def sums(self) -> dict[tuple[str, str], int]:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from rota.keeper_config import Config
+from rota.quantity import USEC
 
 from .intake import Source
 from .probes import containers as engines
@@ -17,14 +18,21 @@ from .probes import hosts
 from .probes.units import UnitSource
 from .remedies import agents, clean, commands, containers, units
 from .remedies.jobs import Jobs
-from .words import Action
+from .words import Action, Remedy
 
 Carry = Callable[[Action], Awaitable[Mapping[str, Any]]]
 
 PATIENCE = 300.0
 """Seconds that a remedy may take, unless it is one of these."""
-LONGER: Mapping[str, float] = {"run-agent": 6 * 3600.0, "run-command": 3600.0, "clean": 3600.0}
-"""Agents and declared commands have timeouts of their own, which are to come first."""
+_UNIT = 3600.0
+LONGER: Mapping[str, float] = {
+    "run-agent": 6 * 3600.0, "clean": _UNIT, "restart-unit": _UNIT, "start-unit": _UNIT
+}  # fmt: skip
+"""What is started has a timeout of its own, which is to come first: units take as long as they say."""
+_CONTAINER = 3600.0
+"""Seconds that a container may be given to end."""
+MARGIN = 120.0
+"""Seconds from a timeout until systemd, or an engine, has ended what took too long."""
 
 
 class Parts:
@@ -47,3 +55,13 @@ class Parts:
             **containers.remedies(followed, config.containers),
             **units.remedies(),
         }
+        self._config = config
+
+    def patience(self, remedy: Remedy) -> float:
+        """Return how long a remedy may take, seconds: longer than what it starts is given by others."""
+        word, config = remedy.word, self._config
+        if word == "run-command" and (command := config.commands.get(remedy.argument)) is not None:
+            return command.timeout / USEC + MARGIN
+        if word.endswith("-container"):
+            return _CONTAINER + config.containers.patience / USEC + MARGIN
+        return LONGER[word] + MARGIN if word in LONGER else PATIENCE

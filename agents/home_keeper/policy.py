@@ -4,7 +4,8 @@ A target is in trouble as long as it has a finding (of more than info). Its stri
 
 - when trouble comes, or comes again before the target was well for `healthy_after`;
 - when trouble is still there `settle` after the step that the last strike led to;
-- when a remedy failed: by its own word, or because there was a finding within `settle` of its end.
+- when a remedy failed: by its own word, or because there was a finding within `settle` of its end,
+  or, where its check may find for longer what is well (`Finding.lag`), that much later.
 
 Each strike leads to the next step of `strikes`: note, act, escalate. With the last, or when the attempts
 within the window are used up, a person is told and the target is let be, until somebody resumes. What cannot

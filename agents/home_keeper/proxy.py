@@ -6,6 +6,10 @@ parses; the engine gets a request of the proxy's own making. It ends when nobody
 
 from __future__ import annotations
 
+# isort: off
+import rota.lean  # noqa: F401  (before what it keeps out)
+# isort: on
+
 import argparse
 import asyncio
 import json

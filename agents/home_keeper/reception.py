@@ -25,7 +25,7 @@ from .intake import Inbox
 from .ledger import Ledger, Recorded
 from .messages import Acknowledge, Answer, EndMaintenance, Happening, Maintain
 from .messages import Resume as ResumeTarget
-from .words import PROBLEMS
+from .words import PROBLEMS, Escalation
 
 log = logging.getLogger("rota-home-keeper")
 
@@ -121,9 +121,10 @@ class Reception:
         waiting += [one.seq - 1 for one in asked if one.event.data["id"] in open_]
         return min(waiting, default=self.ask(Ledger.bounds)[1])
 
-    def event_of(self, escalation: int) -> list[Recorded]:
+    def event_of(self, escalation: Escalation) -> list[Recorded]:
         """Return the event of an escalation, none if it is not filed."""
-        return [one for one in self.ask(Ledger.escalated) if one.event.data["id"] == escalation][-1:]
+        found = self.ask(lambda ledger: ledger.escalated(target=str(escalation.target)))
+        return [one for one in found if one.event.data["id"] == escalation.id][-1:]
 
     def status(self) -> dict[str, Any]:
         """Return how the house does."""

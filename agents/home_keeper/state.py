@@ -149,6 +149,11 @@ class Case:
         return next(filter(None, found), "")
 
     @property
+    def lag(self) -> int:
+        """So long after it is well its checks may still find something (microseconds)."""
+        return max((item.finding.lag for item in self.open.values()), default=0)
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """The targets that it needs, as its checks know."""
         found = (item.finding.details.get("needs", ()) for item in self.open.values())

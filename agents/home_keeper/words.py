@@ -85,6 +85,7 @@ class Finding:
         summary: a line for people.
         details: what else the check knows, as JSON takes it. `label`: what a container asks for itself;
             `needs`: the targets that this one needs, beside those that the policy names.
+        lag: for so long after all is well the check may still find it (microseconds).
     """
 
     target: Target
@@ -93,6 +94,7 @@ class Finding:
     since: Moment
     summary: str
     details: Mapping[str, Any] = field(default_factory=lambda: _NOTHING, hash=False)
+    lag: int = 0
 
     def __post_init__(self) -> None:
         if self.severity not in SEVERITIES:

@@ -39,8 +39,9 @@ def clean_units(rules: CleanRules, source: str) -> list[UnitFile]:
         rules: what may be cleaned.
         source: the configuration.
     """
+    # Of its value systemd undoes what is escaped as in C, but expands no % (systemd.exec(5), SetCredential=).
     told = to_json(rules).replace("\\", "\\\\")
-    credential = f"SetCredential={CREDENTIAL}:{told.replace('%', '%%')}"
+    credential = f"SetCredential={CREDENTIAL}:{told}"
     # A directory that is not there is no reason not to clean the others.
     paths = [f"ReadWritePaths={quote(f'-{path}')}" for path in writable(rules)]
     clean, preview = DROP_INS

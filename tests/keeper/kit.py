@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -94,8 +95,9 @@ class House:
         self, target: str = WEB, problem: str = "failed", severity: str = "warning", **more: Any
     ) -> None:
         """Let a target have one finding."""
-        check = more.pop("check", "units")
-        self.step(Observed(check, Target.parse(target), (finding(target, problem, severity, **more),)))
+        check, lag = more.pop("check", "units"), more.pop("lag", 0)
+        found = replace(finding(target, problem, severity, **more), lag=round(lag * USEC))
+        self.step(Observed(check, Target.parse(target), (found,)))
 
     def heals(self, target: str = WEB, check: str = "units") -> None:
         """Let a target have no finding."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from rota_agents.home_keeper.probes import containers
 from rota_agents.home_keeper.probes.containers import ContainerSource, sources
-from rota_agents.home_keeper.probes.polling import Observation
+from rota_agents.home_keeper.probes.polling import Observation, wall_clock
 from rota_agents.home_keeper.remedies.containers import remedies
 from rota_agents.home_keeper.words import Action, Remedy, Target
 
@@ -89,3 +91,34 @@ def test_a_remedy_without_an_engine_says_so(tmp_path: Path) -> None:
 
 async def _act(work: object) -> None:
     await work  # type: ignore[misc]
+
+
+def test_a_clock_that_is_set_back_puts_no_list_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is due an hour later by the clock on the wall is looked at no later than the next list."""
+    monkeypatch.setattr(containers, "_GLANCE", 0.1)
+    found, hour = source(tmp_path / "docker.sock"), 3600 * 1_000_000
+    found._again = wall_clock() + hour
+    lists = 0
+
+    class Engine:
+        async def listed(self) -> dict[str, tuple[str, str]]:
+            nonlocal lists
+            lists += 1
+            found._now = lambda: wall_clock() - lists * hour
+            return {}
+
+    class Silent:
+        queue: asyncio.Queue[None] = asyncio.Queue()
+
+    found.connection = Engine()
+
+    async def live() -> None:
+        task = asyncio.create_task(found._listen(Silent(), lambda _: None))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                while lists < 3:
+                    await asyncio.sleep(0.02)
+        task.cancel()
+
+    asyncio.run(live())
+    assert lists >= 3

@@ -446,3 +446,14 @@ def test_named_targets_of_another_ledger_have_other_ids(path: Path, tmp_path: Pa
     with pytest.raises(DamagedError):
         (tmp_path / "c.db").write_text("no database, but some text in it", encoding="ascii")
         Ledger(tmp_path / "c.db")
+
+
+def test_escalations_are_found_without_reading_all_events(path: Path) -> None:
+    """They are told again every few minutes, as long as nobody takes them over."""
+    ledger, state, _ = open_ledger(path)
+    told = [Event("escalated", f"unit:{name}.service", NOON, {"id": name}) for name in (1, 2, 1)]
+    ledger.file(state, [Event("started", "", NOON, {}), *told])
+    assert [one.seq for one in ledger.escalated()] == [2, 3, 4]
+    assert [one.seq for one in ledger.escalated(2)] == [3, 4]
+    assert [one.seq for one in ledger.escalated(target="unit:1.service")] == [2, 4]
+    ledger.close()

@@ -95,6 +95,19 @@ def test_a_failure_after_settle_is_not_the_remedys_but_a_strike_all_the_same() -
     assert house.case().strikes == 2
 
 
+@pytest.mark.parametrize(("seen_after", "verdict"), [(99, "healed"), (101, "failed")])
+def test_a_remedy_is_not_judged_before_its_check_can_have_seen_what_it_did(
+    seen_after: float, verdict: str
+) -> None:
+    house = House(rules(Override("disk:/"), strikes=("act", "escalate"), settle=30 * USEC))
+    house.fails("disk:/", "space", lag=70)
+    house.ends()
+    house.wait(seen_after)
+    house.heals("disk:/")
+    house.wait(HOUR)
+    assert [item["verdict"] for item in house.data("remedy-judged")] == [verdict]
+
+
 def test_a_remedy_that_says_it_failed_is_a_strike_at_once() -> None:
     house = House(rules(strikes=("act", "escalate")))
     house.fails()

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rota_agents.home_keeper.checks.readings import Reading, when_true
 from rota_agents.home_keeper.checks.words import Malformed
 from rota_agents.home_keeper.probes import Unavailable
@@ -71,6 +73,41 @@ def test_what_is_told() -> None:
         {"disk:/": ["space"]},
     ]
     assert [one.first for one in found if one] == [True, False, False, False]
+
+
+@given(
+    interval=st.integers(1, 60),
+    calm=st.integers(0, 120),
+    well=st.floats(0, 1),
+    late=st.lists(st.floats(0, 1), min_size=200, max_size=200),
+)
+def test_what_is_well_is_seen_to_be_so_within_the_findings_lag(
+    interval: int, calm: int, well: float, late: list[float]
+) -> None:
+    """However looks fall: as `poll_all` has them, each up to a twentieth of the interval late."""
+    times = [round(S * interval * (turn + one / 20)) for turn, one in enumerate(late)]
+    since = times[0] + round(well * (times[1] - times[0]))
+    clock = iter(times)
+
+    async def probe() -> int:
+        return next(clock)
+
+    def full(at: int, _: int) -> Iterable[Reading]:
+        yield Reading(Target("disk", "/"), "space", float(at <= since), when_true("warning", calm=calm * S))
+
+    async def live() -> int:
+        watcher = Watcher(Poll("disks", interval * S, S, probe, full))
+        for at in times:
+            found = await watcher.look(lambda at=at: at)
+            assert found is not None
+            finding = found.findings[Target("disk", "/")]
+            if not finding:
+                return at - since
+            lag = finding[0].lag
+            assert at - since <= lag
+        raise AssertionError("it was never closed")
+
+    assert asyncio.run(live()) <= (calm + 2 * interval + 1) * S
 
 
 def test_what_is_gone_is_healed() -> None:

@@ -147,6 +147,17 @@ def test_the_keeper_has_a_full_disk_cleaned(machine: Machine) -> None:
     assert "failed" not in states
 
 
+def test_paths_are_taken_as_they_were_declared(machine: Machine) -> None:
+    """Nothing in them is expanded on the way through a unit file, neither in rules nor in sandboxes."""
+    odd = f"{FULL}/100%% of %n\\x20"
+    declare(machine, replace(RULES, paths=(PathRule(odd, 30 * DAY, keep=1),)))
+    fill(machine)
+    machine.run(["mv", f"{FULL}/cache", odd])
+    done = ask(machine, "clean", FULL)["done"]
+    machine.run(["rm", "-rf", odd])
+    assert done["enough"] and done["freed"] > MIB
+
+
 def test_what_is_still_too_full_is_no_success_and_no_failed_unit(machine: Machine) -> None:
     declare(machine, replace(RULES, paths=(replace(RULES.paths[0], keep=1000),)))
     fill(machine)

@@ -98,7 +98,7 @@ def step(limit: Limit, mark: Mark, value: float, now: int, patience: int) -> Mar
 
 
 def settle(
-    memory: Memory, readings: Iterable[Reading], now: int, patience: int = 2**62
+    memory: Memory, readings: Iterable[Reading], now: int, patience: int = 2**62, late: int = 0
 ) -> tuple[Memory, tuple[Finding, ...]]:
     """Return what is remembered after `readings`, and all findings that are open then, sorted.
 
@@ -110,6 +110,7 @@ def settle(
         readings: all of a check, each target and problem once.
         now: when they were made, microseconds since 1970.
         patience: see `step`.
+        late: how much later than `calm` a finding may close, because of when looks are.
     """
     marks: dict[Key, Mark] = {}
     findings: dict[tuple[Target, str], Finding] = {}
@@ -133,6 +134,7 @@ def settle(
                 since=was.since if was else min(mark.since for mark in is_open.values()),
                 summary=reading.summary,
                 details=reading.details,
+                lag=max(limit.calm for limit in is_open) + late,
             )
     ordered = dict(sorted(findings.items()))
     return Memory(marks, ordered), tuple(ordered.values())

@@ -139,13 +139,16 @@ class ContainerSource:
                 self._tracks[key] = Track(track.asked, track.died, restarts=seeded, oom=track.oom)
 
     async def _listen(self, stream: Stream, put: Put) -> None:
-        glance = self._now() + round(_GLANCE * SECOND)
+        # By a clock that nobody sets: what is due by the other is late by no more than this.
+        clock = asyncio.get_running_loop().time
+        glance = clock() + _GLANCE
         while True:
-            due = min(glance, self._again or glance)
-            events = await _some(stream, (due - self._now()) / SECOND)
+            left = glance - clock()
+            due = left if self._again is None else min(left, (self._again - self._now()) / SECOND)
+            events = await _some(stream, due)
             dirty = {event.id: None for event in events if event is not None and self._hear(event)}
-            if self._now() >= glance:
-                glance = self._now() + round(_GLANCE * SECOND)
+            if clock() >= glance:
+                glance = clock() + _GLANCE
                 listed = await self.connection.listed()
                 dirty |= {
                     key: None

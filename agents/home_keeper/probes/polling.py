@@ -102,7 +102,9 @@ class Watcher(Generic[Facts]):
             log.exception("check %s failed", self.poll.name)
             return self._blind(now(), f"{type(error).__name__}: {error}")
         patience = 3 * self.poll.interval + 2 * self.poll.timeout
-        self.memory, found = settle(self.memory, readings, at, patience)
+        # What is well right after a look is seen by the next one, and for `calm` by one more than that needs.
+        late = 2 * self.poll.interval + self.poll.timeout
+        self.memory, found = settle(self.memory, readings, at, patience, late)
         self.blind_since = 0
         by_target: dict[Target, tuple[Finding, ...]] = {reading.target: () for reading in readings}
         by_target[self.target] = ()

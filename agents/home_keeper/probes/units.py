@@ -142,10 +142,11 @@ class UnitSource:
         """Wait until something happened, or is due; and a little longer, for what comes with it."""
         listed_again = self._listed + _RELIST
         until = min((*self._again.values(), listed_again))
+        # No longer than that where the clock was set back; then everything is looked at afresh.
         with suppress(TimeoutError):
-            async with asyncio.timeout(max(until - self._now(), 0) / SECOND):
+            async with asyncio.timeout(min(max(until - self._now(), 0), _RELIST) / SECOND):
                 await self._wake.wait()
-        self._relist = self._relist or self._now() >= listed_again
+        self._relist = self._relist or not self._listed <= self._now() < listed_again
         await asyncio.sleep(_GATHER)
         self._wake.clear()
 
