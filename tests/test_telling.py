@@ -187,7 +187,7 @@ def test_a_title_says_each_thing_once(target: str, summary: str, title: str) -> 
 def test_where_to_look_is_a_line_of_its_own() -> None:
     assert keepers("found", summary=SAID).lines == ("Look:   journalctl -u a.service",)
     escalated = keepers("escalated", summary=SAID, why="strike 2 of 2", also=["a.service loops; look at b"])
-    assert escalated.title == "needs a person: failed: it exited with status 1"
+    assert escalated.title == "needs a person: it failed: it exited with status 1"
     assert escalated.lines == (
         "Why:    strike 2 of 2",
         "Also:   a.service loops",

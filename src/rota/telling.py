@@ -214,7 +214,8 @@ def _healed(data: Mapping[str, Any], what: str) -> dict[str, Any]:
 
 def _escalated(data: Mapping[str, Any], what: str) -> dict[str, Any]:
     why = str(data.get("why", ""))
-    title = f"needs a person: {what.removeprefix(': ') or data.get('problem', '')}"
+    it = "it " if what and what[0] not in ":(" else ""
+    title = f"needs a person: {it}{what.removeprefix(': ') or data.get('problem', '')}"
     return {"title": title, "lines": (f"Why:    {why}",) if why and why not in title else ()}
 
 

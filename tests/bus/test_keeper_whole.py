@@ -264,8 +264,8 @@ def test_every_escalation_is_delivered_and_then_acknowledged(private_bus: str, t
             notifier.stop()
             await task
         subjects = [one.partition("] ")[2] for one in sink.subjects]
-        assert subjects[0].startswith("endpoint:door needs a person: unreachable: ")
-        assert subjects[1].startswith("endpoint:gate needs a person: unreachable: ")
+        assert subjects[0].startswith("endpoint:door needs a person: (tcp 127.0.0.1:")
+        assert subjects[1].startswith("endpoint:gate needs a person: (tcp 127.0.0.1:")
 
     asyncio.run(main())
 

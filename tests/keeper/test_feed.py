@@ -58,7 +58,7 @@ def test_what_people_are_told(tmp_path: Path) -> None:
     assert healed.title == "is well again"
     assert healed.lines == ("Was:    is failed", "For:    10s")
     assert healed.severity == found.severity == "warning"
-    assert escalated.title == "needs a person: is failed"
+    assert escalated.title == "needs a person: it is failed"
     assert escalated.lines == ("Why:    strike 2 of 2",)
     assert escalated.tried == ("restart-unit: failed, the finding is still there",)
 
