@@ -260,7 +260,7 @@ def test_slots_and_starts_by_hand_are_told_apart(house: House) -> None:
     *before, last = [run for run in house.runs("mixed") if run["state"] in OVER]
     assert last["id"] == by_hand
     assert {run["trigger"] for run in before} == {"timer"}
-    assert last["trigger"] == "manual"
+    assert last["trigger"] == "manual", (before[-1], last)
 
 
 def test_rotad_cannot_reach_into_pid_1(house: House) -> None:
