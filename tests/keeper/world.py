@@ -363,7 +363,8 @@ class World:
         assert self.core.ledger is not None
         assert self.core.state.escalations == ()
         broken = {name for name, thing in self.things.items() if thing.broken}
-        assert broken == {name for name, case in self.core.state.cases.items() if case.troubles}
+        troubled = {name for name, case in self.core.state.cases.items() if case.troubles}
+        assert broken <= troubled <= broken | {str(action.target) for action in self.under_way}
         events = self.core.ledger.events(0, 10**6)
         assert [item.seq for item in events] == list(range(1, len(events) + 1))
         escalated = {item.event.data["id"] for item in events if item.event.kind == "escalated"}
