@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from rota.keeper_rules import matches, spoken
 
+from .gates import recent
 from .messages import Acknowledge, Answer, EndMaintenance, Maintain, Resume
 from .state import HandsOff, Maintenance
 from .turn import Turn
@@ -47,9 +48,20 @@ def resume(turn: Turn, happening: Resume) -> None:
         turn.event("resumed", name, by=happening.by)
         turn.look_at(name)
     if found:
-        turn.reply(True, f"Resumed: {', '.join(sorted(found))}.")
+        waits = "".join(f" {text}" for name in sorted(found) if (text := _spent(turn, name)))
+        turn.reply(True, f"Resumed: {', '.join(sorted(found))}.{waits}")
     else:
         turn.reply(False, f"Nothing like {happening.pattern} is let be; `rota keeper` lists what is.")
+
+
+def _spent(turn: Turn, name: str) -> str:
+    """Return what keeps a target from being acted on although it was resumed, "" if nothing does."""
+    policy = turn.policy(name)
+    begun = recent(turn.case(name).attempts, turn.now, policy.window)
+    if len(begun) < policy.attempts:
+        return ""
+    free = spoken(turn.rules, begun[-policy.attempts] + policy.window)
+    return f"Attempts on {name} are used up: nothing is done before {free}."
 
 
 def maintain(turn: Turn, happening: Maintain) -> None:

@@ -235,6 +235,8 @@ def test_attempts_count_even_after_health_and_a_person() -> None:
     assert house.told[0][1].why.startswith("2 of 2 attempts")
     house.resume()
     assert (len(house.acts), len(house.told)) == (2, 2)
+    said = f"Resumed: {WEB}. Attempts on {WEB} are used up: nothing is done before 2026-11-21 13:00:00."
+    assert house.replies[-1].text == said
     house.wait(HOUR)
     house.resume()
     assert len(house.acts) == 3
