@@ -91,6 +91,8 @@ class ContainerWatch(Record):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if self.docker != DOCKER and PROXY not in (path for _, path in _engines(self.sockets)):
+            raise ValueError(f'docker: nobody asks through rota-docker-proxy; write sockets = ["{PROXY}"]')
         names = [name for name, _ in _engines(self.sockets)]
         for index, name in enumerate(names):
             if index and not _STEM.fullmatch(name):

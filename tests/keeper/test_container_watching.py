@@ -81,3 +81,9 @@ def test_mistakes_are_told(declared: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError) as found:
         ContainerWatch.model_validate(declared)
     assert said in str(found.value)
+
+
+def test_an_engine_behind_a_proxy_that_nobody_asks() -> None:
+    with pytest.raises(ValidationError, match="docker: nobody asks through rota-docker-proxy; write"):
+        resolved(docker="/srv/docker.sock")
+    assert resolved(docker="/srv/docker.sock", sockets=[PROXY]).engines == (Engine("", PROXY),)

@@ -180,6 +180,7 @@ BESIDE = {
     },
 }
 """What has to stand beside a key of a table; "" is for all other keys."""
+PROXIED = 'containers.sockets = [ "/run/rota-keeper/docker.sock" ];'
 GROUPS = ("", "watch", "policy", "units", "containers", "clean")
 """Records that are not in a table."""
 
@@ -198,6 +199,7 @@ def _examples() -> Iterator[tuple[str, str]]:
         entry = {"targets": '"unit:a.service"', "disks": '"/srv"'}.get(table, "main")
         body = f"{table}.{entry} = {{ {inner} = {text}; {beside} }};" if inner else f"{key} = {text};"
         server = "" if table == "prometheus" else 'prometheus.main.url = "http://localhost:9090";'
+        body += PROXIED if key == "containers.docker" else ""
         yield name, agent(RUN, "tidy-up", f"homeKeeper = {{ {body} {server} }};")
 
 
