@@ -119,5 +119,5 @@ def test_a_flood(sleeper: House, what: str, listens: str) -> None:
         said = json.loads(flood.communicate(timeout=30)[0])
         print(f"flood: {said}; another: {found}")
     assert said["calls"] > 500
-    assert found["answers"] > 6
+    assert found["answers"] > 3
     assert found["slowest"] < 3
