@@ -237,11 +237,11 @@ def test_one_that_hangs_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPa
 
     async def live() -> None:
         threads = Threads()
-        look = probes.Volumes(threads, S // 20, frozenset(), table)
+        look = probes.Volumes(threads, S, frozenset(), table)
         for _ in range(2):
             by_point = {one.point: one for one in await look()}
             assert by_point["/"].unanswered == "" and by_point["/"].total > 0
-            assert by_point["/nas"].unanswered == "no answer within 50ms"
+            assert by_point["/nas"].unanswered == "no answer within 1s"
         assert threads.busy == {"statvfs /nas"}
         release.set()
         while threads.busy:
