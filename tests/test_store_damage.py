@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from rota.database import DamagedError, FullError
-from rota.errors import RotaError
+from rota.database import FullError
+from rota.errors import DamagedError, RotaError
 from rota.schema import VERSION
 from rota.store import Store, open_store
 from tests.store_kit import filled, forked, life, written

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from rota.database import DamagedError, set_aside
-from rota.errors import RotaError
+from rota.database import set_aside
+from rota.errors import DamagedError, RotaError
 from rota.frozen import to_plain
 from rota.keeper_rules import Rules
 from rota.quantity import USEC

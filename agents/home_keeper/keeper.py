@@ -25,18 +25,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dbus_next.aio.message_bus import MessageBus
 from dbus_next.constants import NameFlag, RequestNameReply
 from systemd import daemon as sd
 
-from rota import __version__
-from rota.database import DamagedError
-from rota.errors import Exit, RotaError
+from rota import program
+from rota.errors import DamagedError, RotaError
 from rota.journal import boot_id
 from rota.keeper_config import Config
 from rota.names import KEEPER_BUS_NAME
 from rota.quantity import USEC
-from rota.systemd import connect
+from rota.systemd import connect, until_lost
 
 from . import settings, view
 from .core import Core
@@ -52,7 +50,6 @@ from .words import Action, Escalation
 
 log = logging.getLogger("rota-home-keeper")
 
-_LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 _HOUR = 3600.0
 _KEPT = 90 * 86_400 * USEC
 """Events, findings and actions that are over are remembered so long."""
@@ -63,14 +60,6 @@ _UNHEARD = 500
 
 _LINE, _REPORT = 2000, 16_384
 """Characters of an error, and of a report as JSON, that are filed: of 500 events all fit into a reply."""
-
-
-class _JournalFormatter(logging.Formatter):
-    """Prefixes each line with the level journald understands (sd-daemon(3))."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        level = _LEVELS.get(record.levelno, 6)
-        return "\n".join(f"<{level}>{line}" for line in super().format(record).splitlines())
 
 
 def reading(boot: str) -> Reading:
@@ -129,7 +118,7 @@ class Keeper:
         self._watching = [loop.create_task(keep_following(source, put)) for source in sources]
         self._watching += [loop.create_task(poll_all(checks, self._inbox))] if checks else []
         tasks = [*self._watching, *map(loop.create_task, (self._steps(), self._forget()))]
-        tasks += [loop.create_task(self._stop.wait()), loop.create_task(_lost(bus))]
+        tasks += [loop.create_task(self._stop.wait()), loop.create_task(until_lost(bus))]
         sd.notify("READY=1")
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         sd.notify("STOPPING=1")
@@ -293,54 +282,20 @@ def _filed(report: Mapping[str, Any]) -> dict[str, Any]:
     return dict(json.loads(text)) if len(text) <= _REPORT else {"too_long": text[:_REPORT]}
 
 
-async def _lost(bus: MessageBus) -> None:
-    with contextlib.suppress(EOFError, OSError):
-        await bus.wait_for_disconnect()
-    raise RotaError("the connection to the bus was lost", exit_code=Exit.UNREACHABLE)
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the parser of rota-home-keeper's command line."""
-    keeper = argparse.ArgumentParser(
-        prog="rota-home-keeper",
-        description="Notices what fails in the house, heals it by policy, tells someone; started by systemd.",
-    )
-    keeper.add_argument("--user", action="store_true", help="keep what is the user's own, on their bus")
-    keeper.add_argument(
-        "--version", action="version", version=f"rota-home-keeper {__version__}", help="print its version"
-    )
-    return keeper
-
-
-def _directory(variable: str, default: Path) -> Path:
-    return Path(os.environ.get(variable, str(default)).split(":")[0])
+    about = "Notices what fails in the house, heals it by policy, tells someone"
+    return program.parser("rota-home-keeper", about, user="keep what is the user's own, on their bus")
 
 
 async def _main(*, user: bool) -> None:
-    home = Path.home() / ".local/state/rota-home-keeper"
-    state = _directory("STATE_DIRECTORY", home if user else Path("/var/lib/rota-home-keeper"))
-    state.mkdir(parents=True, exist_ok=True)
-    config = settings.read(_directory("CREDENTIALS_DIRECTORY", Path("/nonexistent")) / "config")
-    await Keeper(state, config, user=user).run()
+    config = settings.read(program.credentials() / "config")
+    await Keeper(program.state_directory("rota-home-keeper", user=user), config, user=user).run()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run rota-home-keeper; return its exit code."""
-    arguments = parser().parse_args(argv)
-    handler = logging.StreamHandler(sys.stderr)
-    if os.environ.get("JOURNAL_STREAM"):
-        handler.setFormatter(_JournalFormatter("%(message)s"))
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        asyncio.run(_main(user=arguments.user))
-    except RotaError as error:
-        log.error("%s%s", error.message, f". {error.hint}" if error.hint else "")
-        return int(error.exit_code)
-    except OSError as error:
-        log.error("%s: %s", error.filename or "rota-home-keeper", error.strerror)
-        return int(Exit.FAILED)
-    return int(Exit.OK)
+    return program.run(log, _main(user=parser().parse_args(argv).user))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rota.database import DamagedError, connect, open_or_anew, transaction, translated, upgrade
+from rota.database import connect, open_or_anew, transaction, translated, upgrade
+from rota.errors import DamagedError
 from rota.frozen import from_plain, to_plain
 
 from .messages import Event

@@ -17,7 +17,6 @@ import logging
 import os
 import re
 import socket
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any
 
 import h11
 
-from rota import __version__
+from rota import program
 from rota.container_watches import Proxy, from_json, granted
 from rota.errors import Exit, RotaError
 
@@ -368,23 +367,6 @@ def _json(body: bytes) -> Any:
         raise NoAnswer("the engine's answer is no JSON") from None
 
 
-def inherited() -> list[socket.socket]:
-    """Return the sockets that systemd handed over (sd_listen_fds(3)).
-
-    Raises:
-        RotaError: there are none.
-    """
-    mine = os.environ.get("LISTEN_PID") == str(os.getpid())
-    sockets = [
-        socket.socket(fileno=3 + n) for n in range(int(os.environ.get("LISTEN_FDS", "0")) if mine else 0)
-    ]
-    if not sockets:
-        raise RotaError("no socket was handed over", "It is started by rota-docker-proxy.socket.", Exit.USAGE)
-    for one in sockets:
-        one.setblocking(False)
-    return sockets
-
-
 def settings(path: str | None) -> Proxy:
     """Return what it goes by: a file, or the credential `proxy`; without either, nothing may be acted on.
 
@@ -405,31 +387,19 @@ def settings(path: str | None) -> Proxy:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of rota-docker-proxy's command line."""
-    proxy = argparse.ArgumentParser(
-        prog="rota-docker-proxy",
-        description="Between Home Keeper and Docker: what the keeper needs, no more; started by systemd.",
-    )
+    about = "Between Home Keeper and Docker: what the keeper needs, no more"
+    proxy = program.parser("rota-docker-proxy", about)
     proxy.add_argument(
         "--config", metavar="FILE", help="what it goes by, JSON; the credential proxy by default"
-    )
-    proxy.add_argument(
-        "--version", action="version", version=f"rota-docker-proxy {__version__}", help="print its version"
     )
     return proxy
 
 
+async def _main(path: str | None) -> None:
+    rules = settings(path)
+    await Server(rules).serve(program.inherited("It is started by rota-docker-proxy.socket."))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run rota-docker-proxy; return its exit code."""
-    arguments = parser().parse_args(argv)
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
-    try:
-        rules = settings(arguments.config)
-        asyncio.run(_main(rules))
-    except RotaError as error:
-        log.error("%s. %s", error.message, error.hint)
-        return int(error.exit_code)
-    return int(Exit.OK)
-
-
-async def _main(rules: Proxy) -> None:
-    await Server(rules).serve(inherited())
+    return program.run(log, _main(parser().parse_args(argv).config))

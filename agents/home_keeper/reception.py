@@ -11,8 +11,7 @@ from dbus_next.aio.message_bus import MessageBus
 
 from rota import __version__
 from rota.bus_object import Caller
-from rota.database import DamagedError
-from rota.errors import Exit, RotaError
+from rota.errors import DamagedError, Exit, RotaError
 from rota.names import NOTIFIER_BUS_NAME
 from rota.polkit import authorised, uid_of, user_name
 from rota.quantity import USEC

@@ -8,18 +8,16 @@ import rota.lean  # noqa: F401  (before what it keeps out)
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from systemd import daemon as sd
 
-from rota import __version__, definitions
+from rota import definitions, program
 from rota.acts import Acts
 from rota.bus import Exported
 from rota.errors import Exit, RotaError
@@ -32,27 +30,17 @@ from rota.observer import Observer
 from rota.quantity import USEC
 from rota.recorder import Recorder
 from rota.store import Recorded
-from rota.systemd import Systemd, UnitChange, connect
+from rota.systemd import Systemd, UnitChange, connect, until_lost
 from rota.timers import read_timers
 from rota.totals import DAY
 
 log = logging.getLogger("rotad")
-
-_LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
 _SETTLED, _HOUR = 10.0, 3600.0
 """Seconds after a start, and between two times, until rotad forgets what is old."""
 _BREATH = 0.02
 """Seconds between two transactions in which old runs are forgotten, for what else there is to do."""
-
-
-class _JournalFormatter(logging.Formatter):
-    """Prefixes each line with the level journald understands (sd-daemon(3))."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        level = _LEVELS.get(record.levelno, 6)
-        return "\n".join(f"<{level}>{line}" for line in super().format(record).splitlines())
 
 
 class Daemon:
@@ -127,7 +115,7 @@ class Daemon:
                 self._watch_declarations(),
                 self._watchdog(),
                 self._forget(),
-                self._bus_lost(),
+                until_lost(self._bus),
                 self._stop.wait(),
             )
         ]
@@ -223,52 +211,20 @@ class Daemon:
             self._recorder.wake()
             self._guard.look()
 
-    async def _bus_lost(self) -> None:
-        with contextlib.suppress(EOFError, OSError):
-            await self._bus.wait_for_disconnect()
-        raise RotaError("the connection to the bus was lost", exit_code=Exit.UNREACHABLE)
-
-
-def _directory(variable: str, default: Path) -> Path:
-    """Return the first directory systemd made for us under this variable (systemd.exec(5))."""
-    path = Path(os.environ.get(variable, str(default)).split(":")[0])
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of rotad's command line."""
-    rotad = argparse.ArgumentParser(
-        prog="rotad", description="Records every run of rota's agents; started by systemd."
-    )
-    rotad.add_argument("--user", action="store_true", help="serve the user's own manager and session bus")
+    user = "serve the user's own manager and session bus"
+    rotad = program.parser("rotad", "Records every run of rota's agents", user=user)
     rotad.add_argument("--debug", action="store_true", help="log what is usually not of interest")
-    rotad.add_argument(
-        "--version", action="version", version=f"rotad {__version__}", help="print its version"
-    )
     return rotad
 
 
 async def _main(*, user: bool) -> None:
-    home = Path.home() / ".local/state/rota"
-    state = _directory("STATE_DIRECTORY", home if user else Path("/var/lib/rota"))
-    await Daemon(state, user=user).run()
+    await Daemon(program.state_directory("rota", user=user), user=user).run()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run rotad; return its exit code."""
     arguments = parser().parse_args(argv)
-    handler = logging.StreamHandler(sys.stderr)
-    if os.environ.get("JOURNAL_STREAM"):
-        handler.setFormatter(_JournalFormatter("%(message)s"))
-    log.addHandler(handler)
-    log.setLevel(logging.DEBUG if arguments.debug else logging.INFO)
-    try:
-        asyncio.run(_main(user=arguments.user))
-    except RotaError as error:
-        log.error("%s%s", error.message, f" {error.hint}" if error.hint else "")
-        return int(error.exit_code)
-    except OSError as error:
-        log.error("%s: %s", error.filename or "rotad", error.strerror)
-        return int(Exit.FAILED)
-    return int(Exit.OK)
+    return program.run(log, _main(user=arguments.user), debug=arguments.debug)

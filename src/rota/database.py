@@ -9,17 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from rota.errors import Exit, RotaError
+from rota.errors import DamagedError, Exit, RotaError
 
 T = TypeVar("T")
 
 Connection = sqlite3.Connection
 
 _CHECKED_WHOLE = 64 * 1024 * 1024
-
-
-class DamagedError(Exception):
-    """The database file is not what rota wrote; what is wrong with it is the argument."""
 
 
 class FullError(RotaError):

@@ -37,6 +37,10 @@ class RotaError(Exception):
         self.exit_code = exit_code
 
 
+class DamagedError(Exception):
+    """The database file is not what rota wrote; what is wrong with it is the argument."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
     """One mistake in one declaration.

@@ -11,18 +11,16 @@ import asyncio
 import json
 import logging
 import socket
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from prometheus_client.exposition import choose_encoder
-from systemd import daemon as sd
 
-from rota import __version__
+from rota import program
 from rota.client import Client, client
-from rota.errors import Exit, RotaError
+from rota.errors import RotaError
 from rota.keeper_client import call_keeper
 from rota.metrics import Reading, Scrape
 
@@ -219,47 +217,19 @@ async def _of_keeper(asked: Client) -> dict[str, Any] | None:
         return None
 
 
-def inherited() -> list[socket.socket]:
-    """Return the sockets that systemd handed over (sd_listen_fds(3)).
-
-    Raises:
-        RotaError: there are none.
-    """
-    sockets = [socket.socket(fileno=number) for number in sd.listen_fds()]
-    if not sockets:
-        raise RotaError(
-            "no socket was handed over",
-            "It is started by rotad-metrics.socket, which `rota apply` makes where [metrics] says to listen.",
-            Exit.USAGE,
-        )
-    for one in sockets:
-        one.setblocking(False)
-    return sockets
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the parser of rotad-metrics's command line."""
-    exporter = argparse.ArgumentParser(
-        prog="rotad-metrics", description="Serves metrics of rota's agents; started by systemd."
+    user = "ask the user's own rotad on the session bus"
+    return program.parser("rotad-metrics", "Serves metrics of rota's agents", user=user)
+
+
+async def _main(*, user: bool) -> None:
+    sockets = program.inherited(
+        "It is started by rotad-metrics.socket, which `rota apply` makes where [metrics] says to listen."
     )
-    exporter.add_argument("--user", action="store_true", help="ask the user's own rotad on the session bus")
-    exporter.add_argument(
-        "--version", action="version", version=f"rotad-metrics {__version__}", help="print its version"
-    )
-    return exporter
+    await Exporter(user=user).serve(sockets)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run rotad-metrics; return its exit code."""
-    arguments = parser().parse_args(argv)
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
-    try:
-        asyncio.run(_main(user=arguments.user))
-    except RotaError as error:
-        log.error("%s. %s", error.message, error.hint)
-        return int(error.exit_code)
-    return int(Exit.OK)
-
-
-async def _main(*, user: bool) -> None:
-    await Exporter(user=user).serve(inherited())
+    return program.run(log, _main(user=parser().parse_args(argv).user))

@@ -19,7 +19,6 @@ import os
 import random
 import signal
 import socket
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -27,8 +26,7 @@ from pathlib import Path
 from dbus_next.constants import NameFlag, RequestNameReply
 from systemd import daemon as sd
 
-from rota import __version__
-from rota.database import DamagedError
+from rota import program
 from rota.desk import Desk
 from rota.errors import Exit, RotaError
 from rota.events import Run
@@ -41,13 +39,12 @@ from rota.quantity import USEC
 from rota.routes import Happening, Rules, from_json
 from rota.sending import Worker
 from rota.sources import KEEPER, ROTAD, Source
-from rota.systemd import connect
+from rota.systemd import connect, until_lost
 from rota.telling import own_unit
 from rota.wording import TAIL, test_message
 
 log = logging.getLogger("rotad-notify")
 
-_LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 _GRACE = 10.0
 """Seconds that what is being sent has to go out when systemd stops it."""
 _HOUR = 3600.0
@@ -56,14 +53,6 @@ _KEPT = 30 * 86_400 * USEC
 _SHOWN = 20
 _BEFORE, _AFTER = 60 * USEC, 2 * USEC
 """So long before it went wrong, and after that was noticed, what a unit wrote is of interest."""
-
-
-class _JournalFormatter(logging.Formatter):
-    """Prefixes each line with the level journald understands (sd-daemon(3))."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        level = _LEVELS.get(record.levelno, 6)
-        return "\n".join(f"<{level}>{line}" for line in super().format(record).splitlines())
 
 
 def _now() -> int:
@@ -159,7 +148,8 @@ class Notifier:
     async def _until_stopped(self, loop: asyncio.AbstractEventLoop) -> None:
         workers = [loop.create_task(worker.forever()) for worker in self._workers.values()]
         others = [loop.create_task(hearing.forever()) for hearing in self._hearings]
-        others += [loop.create_task(work) for work in (self._watchdog(), self._forget(), self._bus_lost())]
+        beside = (self._watchdog(), self._forget(), until_lost(self._bus))
+        others += [loop.create_task(work) for work in beside]
         stopped = loop.create_task(self._stop.wait())
         done, _ = await asyncio.wait((*workers, *others, stopped), return_when=asyncio.FIRST_COMPLETED)
         sd.notify("STOPPING=1")
@@ -250,11 +240,6 @@ class Notifier:
             except RotaError as error:
                 log.warning("what is old was not forgotten: %s", error.message)
 
-    async def _bus_lost(self) -> None:
-        with contextlib.suppress(EOFError, OSError):
-            await self._bus.wait_for_disconnect()
-        raise RotaError("the connection to the bus was lost", exit_code=Exit.UNREACHABLE)
-
 
 def read_rules(path: Path) -> Rules:
     """Return what is declared about telling people.
@@ -273,44 +258,14 @@ def read_rules(path: Path) -> Rules:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of rotad-notify's command line."""
-    notifier = argparse.ArgumentParser(
-        prog="rotad-notify", description="Tells people what became of rota's agents; started by systemd."
-    )
-    notifier.add_argument("--user", action="store_true", help="follow the user's own rotad, on its bus")
-    notifier.add_argument(
-        "--version", action="version", version=f"rotad-notify {__version__}", help="print its version"
-    )
-    return notifier
-
-
-def _directory(variable: str, default: Path) -> Path:
-    return Path(os.environ.get(variable, str(default)).split(":")[0])
+    user = "follow the user's own rotad, on its bus"
+    return program.parser("rotad-notify", "Tells people what became of rota's agents", user=user)
 
 
 async def _main(*, user: bool) -> None:
-    home = Path.home() / ".local/state/rota-notify"
-    state = _directory("STATE_DIRECTORY", home if user else Path("/var/lib/rota-notify"))
-    state.mkdir(parents=True, exist_ok=True)
-    await Notifier(state, _directory("CREDENTIALS_DIRECTORY", Path("/nonexistent")), user=user).run()
+    await Notifier(program.state_directory("rota-notify", user=user), program.credentials(), user=user).run()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run rotad-notify; return its exit code."""
-    arguments = parser().parse_args(argv)
-    handler = logging.StreamHandler(sys.stderr)
-    if os.environ.get("JOURNAL_STREAM"):
-        handler.setFormatter(_JournalFormatter("%(message)s"))
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        asyncio.run(_main(user=arguments.user))
-    except RotaError as error:
-        log.error("%s%s", error.message, f". {error.hint}" if error.hint else "")
-        return int(error.exit_code)
-    except DamagedError as error:
-        log.error("the outbox is damaged: %s", error)
-        return int(Exit.FAILED)
-    except OSError as error:
-        log.error("%s: %s", error.filename or "rotad-notify", error.strerror)
-        return int(Exit.FAILED)
-    return int(Exit.OK)
+    return program.run(log, _main(user=parser().parse_args(argv).user))

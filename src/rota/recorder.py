@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rota import journal
-from rota.database import DamagedError, FullError, set_aside
-from rota.errors import Exit, RotaError
+from rota.database import FullError, set_aside
+from rota.errors import DamagedError, Exit, RotaError
 from rota.events import Run
 from rota.store import Recorded, Store, open_store
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -62,6 +63,17 @@ async def connect(*, user: bool, address: str | None = None) -> Connection:
         which = "session" if user else "system"
         raise RotaError(f"no {which} bus: {error}", exit_code=Exit.UNREACHABLE) from None
     return bus
+
+
+async def until_lost(bus: MessageBus) -> None:
+    """Wait until a connection is lost.
+
+    Raises:
+        RotaError: it is.
+    """
+    with contextlib.suppress(EOFError, OSError):
+        await bus.wait_for_disconnect()
+    raise RotaError("the connection to the bus was lost", exit_code=Exit.UNREACHABLE)
 
 
 async def call(bus: MessageBus, message: Message) -> list[Any]:

@@ -33,7 +33,8 @@ from rota_agents.home_keeper.messages import (
 from rota_agents.home_keeper.state import Reading, State
 from rota_agents.home_keeper.words import Target
 
-from rota.database import DamagedError, FullError
+from rota.database import FullError
+from rota.errors import DamagedError
 from rota.frozen import moved, to_plain
 from rota.keeper_rules import Override, Rules
 from rota.quantity import USEC

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,6 @@ from dbus_next.aio.message_bus import MessageBus
 from dbus_next.constants import MessageType
 from dbus_next.message import Message
 
-from rota.errors import RotaError
 from rota.systemd import CallError, Systemd, ask_bus, plain, unescape, unit_path
 
 _NAME = "org.freedesktop.systemd1"
@@ -149,14 +147,3 @@ class Manager(Systemd):
             unit: its name.
         """
         return str((await self._manager(f"{verb}Unit", "ss", unit, "fail"))[0])
-
-
-async def until_lost(bus: MessageBus) -> None:
-    """Wait until a connection is lost.
-
-    Raises:
-        RotaError: it is.
-    """
-    with suppress(OSError, EOFError):
-        await bus.wait_for_disconnect()
-    raise RotaError("the system bus is gone")

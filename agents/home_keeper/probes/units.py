@@ -10,13 +10,13 @@ from contextlib import suppress
 from typing import Any
 
 from rota.errors import RotaError
-from rota.systemd import connect
+from rota.systemd import connect, until_lost
 from rota.unit_watches import Units
 
 from ..checks.units import ENDED, Past, judge
 from ..checks.words import SECOND, clip
 from ..words import Finding, Target
-from .manager import Hearers, Listed, Manager, until_lost
+from .manager import Hearers, Listed, Manager
 from .polling import Observation
 from .unit_facts import NOT_FOLLOWED, Facts, Known, are_met
 from .unit_journal import stopped_by_request

@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from rota.errors import Exit, RotaError
-from rota.systemd import CallError, connect, plain
+from rota.systemd import CallError, connect, plain, until_lost
 
 from ..checks.units import ENDED, Unit, how
-from ..probes.manager import Hearers, Manager, until_lost
+from ..probes.manager import Hearers, Manager
 from ..probes.unit_facts import are_met
 from ..words import Action
 
