@@ -18,7 +18,6 @@ _WHAT = {
     "list": "containers: names, states, labels that the keeper reads",
     "inspect": "a container's state, health checks and restart policy; no environment, arguments, mounts",
     "act": "only containers that the policy lets the keeper act on",
-    "prune": 'only with `filters={"until": [SPAN]}` of the declared age or more; by default not at all',
 }
 
 
@@ -61,7 +60,8 @@ def rota_docker_proxy_8() -> str:
                     "Whoever may write to Docker's socket may do anything to the machine. So Home Keeper is"
                     " given `/run/rota-keeper/docker.sock` instead, where systemd starts this program at the"
                     " first connection. It lets through what is in the table below and answers anything else"
-                    " with status 403 and why. There is no exec, attach, create, build, logs or archive."
+                    " with status 403 and why. There is no exec, attach, create, build, logs or archive, and"
+                    " nothing is removed: cleaning, which is root's, asks the engine itself."
                 ),
                 Text(
                     "A connection carries one request, without a body; its path must be written plainly. What"

@@ -38,7 +38,6 @@ _CLIENT = 10.0
 """Seconds that a client may take to send its request, and again to take in what it is sent."""
 _ENGINE = 60.0
 """Seconds that the engine may take to answer; where it stops a container, beside those that this is given."""
-_PRUNING = 1800.0
 _IDLE = 300.0
 """Seconds without a connection after which it ends."""
 _HEAD = 16 * 1024
@@ -226,7 +225,7 @@ class Server:
                 return
             method, target = request.method.decode("ascii"), request.target.decode("ascii")
             asked = f"{method} {target}"
-            await self._answer(client, judge(method, target, self._rules.prune))
+            await self._answer(client, judge(method, target))
         except Denied as error:
             log.warning("refused: %s: %s", clip(asked, 200) or "a request", error)
             await self._error(client, error.status, str(error))
@@ -354,8 +353,6 @@ def _versions(head: h11.Response) -> Headers:
 
 
 def _patience(asked: Allowed) -> float:
-    if asked.kind == "prune":
-        return _PRUNING
     stop = asked.target.rpartition("t=")[2] if asked.kind == "act" and "?t=" in asked.target else "10"
     return _ENGINE + int(stop)
 

@@ -19,14 +19,11 @@ from .checks.engine import LABELS
 _ID = r"(?P<id>[A-Za-z0-9][A-Za-z0-9_.-]{0,254})"
 _VERSION = re.compile(r"(?P<version>/v[1-9]\.[0-9]{1,3})(?=/)")
 _NUMBER = re.compile(r"[0-9]{1,9}")
-_TRUE = re.compile(r"1|true|True")
 _NO = re.compile(r"0|false|False")
 _FLAG = re.compile(r"0|1|true|false|True|False")
 _ALL = re.compile(r"-1|[0-9]{1,6}")
 _WHEN = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
-_SPAN = re.compile(r"(?:[0-9]{1,9}[hms]){1,3}")
 _WORD = re.compile(r"[A-Za-z0-9_.:/@=*-]{1,256}")
-_SECONDS = {"h": 3600, "m": 60, "s": 1}
 
 
 class Denied(Exception):  # noqa: N818  (it is the client that made a mistake)
@@ -77,11 +74,8 @@ TABLE: tuple[Route, ...] = (
     _route("inspect", "GET", rf"/containers/{_ID}/json", {"size": _NO}),
     _route("act", "POST", rf"/containers/{_ID}/restart", {"t": _NUMBER}),
     _route("act", "POST", rf"/containers/{_ID}/start"),
-    _route("prune", "POST", r"/containers/prune", None, "until"),
-    _route("prune", "POST", r"/images/prune", None, "until dangling"),
-    _route("prune", "POST", r"/build/prune", {"all": _TRUE, "keep-storage": _NUMBER}, "until"),
 )
-"""Exec, attach, logs, archive, create and everything else that is not here is refused."""
+"""Exec, attach, logs, archive, create, prune and everything else that is not here is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +99,12 @@ class Allowed:
         return self.target.replace(f"/containers/{self.id}/", f"/containers/{container_id}/", 1)
 
 
-def judge(method: str, target: str, prune: int) -> Allowed:
+def judge(method: str, target: str) -> Allowed:
     """Return what a request asks for.
 
     Args:
         method: of HTTP.
         target: as the client wrote it.
-        prune: microseconds for which something must be unused to be removed; 0: nothing may be removed.
 
     Raises:
         Denied: it is not let through.
@@ -127,10 +120,8 @@ def judge(method: str, target: str, prune: int) -> Allowed:
         found = route.path.fullmatch(bare)
         if found is None or method not in route.methods:
             continue
-        pairs = dict(_query(route, text)) if mark else {}
-        if route.kind == "prune":
-            _old_enough(pairs, prune)
-        query = "&".join(f"{key}={quote(value, safe='')}" for key, value in pairs.items())
+        pairs = _query(route, text) if mark else ()
+        query = "&".join(f"{key}={quote(value, safe='')}" for key, value in pairs)
         return Allowed(
             route.kind, method, path + (f"?{query}" if query else ""), found.groupdict().get("id", "")
         )
@@ -171,17 +162,6 @@ def _filters(route: Route, text: str) -> str:
             raise Denied("each of filters is to be a list of words", 400)
         found[key] = words
     return json.dumps(found)
-
-
-def _old_enough(pairs: Mapping[str, str], prune: int) -> None:
-    if not prune:
-        raise Denied("nothing may be removed here")
-    until = json.loads(pairs.get("filters", "{}")).get("until", [])
-    if len(until) != 1 or not _SPAN.fullmatch(until[0]):
-        raise Denied('what is removed is to be of an age; write filters={"until": ["168h"]}')
-    parts = re.findall(r"([0-9]+)([hms])", until[0])
-    if sum(int(number) * _SECONDS[unit] for number, unit in parts) * 1_000_000 < prune:
-        raise Denied(f"what is removed is to be unused for {prune // 1_000_000}s or more")
 
 
 # What is left of answers: what the keeper reads, and nothing that may hold a secret (environment, arguments,
@@ -237,12 +217,6 @@ _SHAPES: Mapping[str, Any] = {
     "events": _EVENT,
     "list": [_LISTED],
     "inspect": _INSPECTED,
-    "prune": {
-        "ContainersDeleted": [_PLAIN],
-        "ImagesDeleted": [dict.fromkeys(("Untagged", "Deleted"), _PLAIN)],
-        "CachesDeleted": [_PLAIN],
-        "SpaceReclaimed": _PLAIN,
-    },
     "error": {"message": _PLAIN, "cause": _PLAIN},
 }
 

@@ -86,7 +86,6 @@ class Proxy:
         grants: which containers may be started and restarted: the first that matches decides.
         labelled: whether those may that no grant matches and that ask for it (`rota.keeper=restart`).
         unnamed: whether the others may.
-        prune: what is unused for so long may be removed; 0: nothing may.
     """
 
     socket: str = DOCKER
@@ -94,17 +93,15 @@ class Proxy:
     grants: tuple[Grant, ...] = ()
     labelled: bool = False
     unnamed: bool = False
-    prune: int = 0
 
 
-def proxy(rules: Rules, socket: str = DOCKER, engine: str = "", prune: int = 0) -> Proxy:
+def proxy(rules: Rules, socket: str = DOCKER, engine: str = "") -> Proxy:
     """Return what lets the keeper do what its policy may decide on, and nothing else.
 
     Args:
         rules: the policy.
         socket: the engine's own.
         engine: its name, "" for the first.
-        prune: see Proxy.
     """
     acts = rules.mode != "observe"
     never = tuple(Grant(pattern, allowed=False) for pattern in rules.never)
@@ -118,7 +115,6 @@ def proxy(rules: Rules, socket: str = DOCKER, engine: str = "", prune: int = 0) 
         grants=grants,
         labelled=acts,
         unnamed=rules.unnamed != "observe",
-        prune=prune,
     )
 
 
