@@ -30,6 +30,7 @@ from rota.quiet import Quiet, parse_quiet
 
 MINUTE, HOUR = 60, 3600
 WEB, DATABASE = "unit:web.service", "unit:postgresql.service"
+AT_ONCE = ("act", "act", "act", "act", "escalate")
 
 
 def moment(text: str) -> int:

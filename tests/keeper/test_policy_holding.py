@@ -1,0 +1,271 @@
+"""What holds the keeper back: a question, the night, maintenance, and what a target needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rota_agents.home_keeper.messages import Observed
+from rota_agents.home_keeper.words import Target
+
+from rota.keeper_rules import Override
+from rota.quantity import USEC
+
+from .kit import AT_ONCE, DATABASE, HOUR, MINUTE, WEB, House, finding, moment, rules
+
+# Asking.
+
+
+def asking(**more: Any) -> House:
+    house = House(rules(Override(WEB, mode="ask"), strikes=("act", "escalate"), **more))
+    house.fails()
+    return house
+
+
+def test_asked_and_approved() -> None:
+    house = asking()
+    assert (house.verdict(), house.acts) == (("ask", "asked"), [])
+    house.wait(5 * MINUTE)
+    house.answer(True)
+    assert (house.at(), house.acts[0][1].by, house.replies[-1].done) == (300, "ada", True)
+    house.answer(True, 1)
+    assert house.replies[-1].text == "There is no open question 1; `rota keeper` lists those there are."
+
+
+def test_approved_but_cooling_down() -> None:
+    house = House(rules(Override(WEB, mode="ask"), strikes=AT_ONCE, cooldown=100 * USEC))
+    house.fails()
+    house.answer(True)
+    house.ends("failed")
+    assert house.verdict() == ("ask", "asked")
+    house.answer(True)
+    assert house.verdict() == ("hold", "cooldown")
+    house.answer(True)
+    assert house.replies[-1].text == "Question 3 was approved by ada already."
+    house.wait(100)
+    assert len(house.acts) == 2
+
+
+def test_asked_and_denied_lets_it_be_until_it_is_well() -> None:
+    house = asking()
+    house.answer(False)
+    house.wait(2 * HOUR)
+    assert (house.acts, house.told, house.verdict()) == ([], [], ("hold", "hands-off"))
+    house.heals()
+    house.wait(30)
+    assert house.case().hands_off is None
+
+
+def test_asked_and_not_answered_is_a_strike() -> None:
+    house = asking()
+    house.wait(HOUR)
+    assert [item["answer"] for item in house.data("answered")] == ["expired"]
+    assert house.verdict() == ("escalate", "escalated")
+    house.answer(True, 1)
+    assert not house.replies[-1].done
+
+
+def test_a_question_is_withdrawn_when_it_is_well_and_is_used_up() -> None:
+    house = asking()
+    house.heals()
+    assert [item["answer"] for item in house.data("answered")] == ["healed"]
+    house.fails()
+    assert house.verdict() == ("escalate", "escalated")
+
+
+def test_a_question_is_withdrawn_when_the_mode_is_observe_by_now() -> None:
+    house = asking()
+    house.rules = rules(Override(WEB, mode="observe"), strikes=("act", "escalate"))
+    house.wait(HOUR - 1)
+    house.answer(True)
+    assert house.acts == []
+    assert [item["answer"] for item in house.data("answered")] == ["approved", "withdrawn"]
+
+
+# Quiet hours.
+
+
+def test_quiet_hours_hold_what_is_not_critical() -> None:
+    night = moment("2026-11-21 23:00:00")
+    house = House(rules(quiet="22:30-07:00", strikes=AT_ONCE), night)
+    house.fails()
+    assert house.verdict() == ("hold", "quiet")
+    assert house.decision().why == "it is quiet until 2026-11-22 07:00:00"
+    assert house.allowed() == (8 * HOUR, "quiet")
+    house.wait(8 * HOUR)
+    assert len(house.acts) == 1
+    critical = House(rules(quiet="22:30-07:00", strikes=AT_ONCE), night)
+    critical.fails(severity="critical")
+    assert len(critical.acts) == 1
+
+
+def test_what_waits_in_quiet_hours_is_not_used_up() -> None:
+    house = House(rules(quiet="22:30-07:00"), moment("2026-11-21 23:00:00"))
+    for _ in range(5):
+        house.fails()
+        house.wait(60)
+        house.heals()
+        house.wait(60)
+    assert (house.told, house.case().strikes) == ([], 1)
+    house.fails()
+    house.wait(8 * HOUR)
+    assert len(house.acts) == 1
+
+
+def test_messages_wait_for_the_morning_unless_they_are_critical() -> None:
+    for severity, count in (("warning", 0), ("critical", 1)):
+        house = House(rules(quiet="22:30-07:00", strikes=("escalate",)), moment("2026-11-21 23:00:00"))
+        house.fails(severity=severity)
+        assert len(house.told) == count
+        house.acknowledge() if count else None
+        house.wait(8 * HOUR)
+        assert len(house.told) == 1
+
+
+def test_questions_are_not_put_in_quiet_hours_but_may_be_answered() -> None:
+    house = House(
+        rules(Override(WEB, mode="ask"), quiet="22:30-07:00", strikes=("act",)), moment("2026-11-21 22:00:00")
+    )
+    house.fails()
+    house.wait(45 * MINUTE)
+    house.answer(True)
+    assert len(house.acts) == 1
+    late = House(house.rules, moment("2026-11-21 23:00:00"))
+    late.fails()
+    assert late.verdict() == ("hold", "quiet")
+    late.wait(8 * HOUR)
+    assert late.verdict() == ("ask", "asked")
+
+
+# Maintenance.
+
+
+def test_in_maintenance_nothing_is_counted() -> None:
+    house = House(rules(strikes=AT_ONCE))
+    house.maintain(seconds=HOUR)
+    house.fails()
+    house.wait(HOUR - 1)
+    assert (house.verdict(), house.case().strikes) == (("hold", "maintenance"), 0)
+    house.wait(1)
+    assert house.verdict() == ("hold", "settling")
+    house.wait(30)
+    assert (house.at(), house.case().strikes) == (HOUR + 30, 1)
+    assert house.kinds("maintenance-begun", "maintenance-ended") == ["maintenance-begun", "maintenance-ended"]
+
+
+def test_maintenance_of_a_pattern_and_its_end_by_hand() -> None:
+    from rota_agents.home_keeper.messages import EndMaintenance
+
+    house = House(rules(Override("unit:*"), strikes=AT_ONCE))
+    house.maintain("unit:web*")
+    house.fails()
+    house.fails(DATABASE)
+    assert [str(action.target) for _, action in house.acts] == [DATABASE]
+    house.step(EndMaintenance(7, "ada"))
+    assert house.replies[-1].text == "There is no maintenance 7; `rota keeper` lists what there is."
+    house.step(EndMaintenance(None, "ada"))
+    assert house.replies[-1].text == "Maintenance 1 is over."
+    house.wait(30)
+    assert len(house.acts) == 2
+
+
+def test_a_remedy_under_way_when_maintenance_begins_is_not_judged() -> None:
+    house = House(rules(strikes=AT_ONCE))
+    house.fails()
+    house.maintain()
+    house.ends()
+    assert house.verdict() == ("hold", "maintenance")
+    assert [item["verdict"] for item in house.data("remedy-judged")] == ["unknown"]
+    assert house.case().strikes == 1
+
+
+def test_what_waited_when_maintenance_began_waits_on() -> None:
+    house = House(rules(strikes=AT_ONCE, cooldown=100 * USEC))
+    house.fails()
+    house.ends("failed")
+    house.maintain(seconds=50)
+    house.wait(79)
+    assert (len(house.acts), house.case().strikes) == (1, 2)
+    house.wait(21)
+    assert (house.at(), house.case().strikes) == (100, 2)
+
+
+# What needs others.
+
+
+CLIENTS = [f"unit:app-{number}.service" for number in range(12)]
+
+
+def needing(**more: Any) -> House:
+    app = Override("unit:app-*.service", after=(DATABASE,))
+    return House(rules(app, Override(DATABASE), strikes=AT_ONCE, **more))
+
+
+def test_the_database_is_restarted_not_its_twelve_clients() -> None:
+    house = needing()
+    for name in CLIENTS:
+        house.fails(name)
+    house.wait(3)
+    house.fails(DATABASE)
+    house.wait(20)
+    assert [str(action.target) for _, action in house.acts] == [DATABASE]
+    assert {house.verdict(name) for name in CLIENTS} == {("hold", "dependency")}
+    assert house.decision(CLIENTS[0]).why == f"it needs {DATABASE}, which is to be well first"
+    house.works(DATABASE)
+    for name in CLIENTS[1:]:
+        house.heals(name)
+    house.wait(29)
+    assert house.verdict(CLIENTS[0]) == ("hold", "dependency")
+    house.wait(1)
+    assert house.verdict(CLIENTS[0]) == ("hold", "settling")
+    house.wait(30)
+    assert [str(action.target) for _, action in house.acts] == [DATABASE, CLIENTS[0]]
+
+
+def test_clients_wait_as_long_as_the_database_is_let_be() -> None:
+    house = needing(attempts=1)
+    house.fails(DATABASE)
+    house.ends("failed")
+    house.wait(60)
+    assert house.case(DATABASE).hands_off is not None
+    house.fails(CLIENTS[0])
+    house.wait(24 * HOUR)
+    assert len(house.acts) == 1
+
+
+def test_through_others() -> None:
+    chain = (Override("unit:a", after=("unit:b",)), Override("unit:b", after=("unit:c",)), Override("unit:c"))
+    house = House(rules(*chain, strikes=AT_ONCE))
+    for name in "cba":
+        house.fails(f"unit:{name}")
+    house.wait(10)
+    assert [str(action.target) for _, action in house.acts] == ["unit:c"]
+
+
+def test_two_that_need_each_other_do_not_wait_for_ever() -> None:
+    pair = (Override("unit:a", after=("unit:b",)), Override("unit:b", after=("unit:a*",)))
+    house = House(rules(*pair, strikes=AT_ONCE))
+    house.fails("unit:a")
+    house.fails("unit:b")
+    house.wait(10)
+    assert len(house.acts) == 2
+
+
+def test_who_needs_others_is_given_the_time_in_which_theirs_is_found() -> None:
+    house = needing()
+    house.fails(CLIENTS[0])
+    assert house.verdict(CLIENTS[0]) == ("hold", "grace")
+    house.wait(5)
+    assert len(house.acts) == 1
+
+
+def test_what_a_blind_check_found_stands_still() -> None:
+    house = House()
+    house.fails()
+    house.step(Observed("units", Target("check", "units"), (finding("check:units", "blind"),)))
+    assert house.verdict() == ("hold", "blind")
+    house.wait(20)
+    house.heals("check:units")
+    house.wait(30)
+    assert (house.case().strikes, house.verdict()) == (1, ("hold", "settling"))
+    house.wait(30)
+    assert len(house.acts) == 1
