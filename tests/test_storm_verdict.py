@@ -122,6 +122,21 @@ def test_what_a_loss_excuses(name: str) -> None:
     assert verdict(ledger, runs, []) != []
 
 
+@pytest.mark.parametrize(("outcome", "field"), [("exit 7", "status"), ("kill", "signal")])
+@pytest.mark.parametrize(("after", "of", "excused"), [(0.3, "x", True), (1.5, "x", False), (0.3, "y", False)])
+def test_a_status_is_unknown_only_where_the_next_run_came_at_once(
+    outcome: str, field: str, after: float, of: str, *, excused: bool
+) -> None:
+    """Where the journal lost the entry that tells it, systemd is asked: of the unit's last run alone."""
+    one = entry(outcome, at=12)
+    following = replace(entry(at=13 + after, run="b" * 32), agent=of)
+    runs = [record(one, **{field: None}), record(following)]
+    assert (verdict([one, following], runs, [LOSS]) == []) is excused
+    assert verdict([one, following], runs, []) != []
+    assert verdict([one, following], [record(one, state="unknown", took=None), runs[1]], [LOSS]) == []
+    assert verdict([one, following], [record(one, **{field: 9}), runs[1]], [LOSS]) != []
+
+
 def line(what: str, at: int, **more: Any) -> str:
     return json.dumps({"run": "r", "what": what, "at": at, "monotonic": at - 5, **more}) + "\n"
 

@@ -19,6 +19,8 @@ _CLOCK = 50_000
 """Microseconds by which a program may see its own start before or after systemd does."""
 _HANDLING = 15 * SECOND
 """Longer than systemd takes to start and to bury a process, on a machine that has much to do."""
+_ASKED = SECOND
+"""rotad asks systemd how a process ended in less time, unless the unit's next run is begun by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,16 @@ def _all_lost(losses: Iterable[Loss], entry: Entry) -> bool:
     return any(loss.holds(entry.start) and (entry.end is None or loss.holds(entry.end)) for loss in losses)
 
 
+def _lost_end(losses: Iterable[Loss], entry: Entry) -> bool:
+    return entry.end is not None and _lost(losses, entry.end)
+
+
+def _overtaken(ledger: Iterable[Entry], entry: Entry) -> bool:
+    """Tell whether the unit's next run began before systemd could be asked about this one."""
+    end = entry.end or 0
+    return any(next_.agent == entry.agent and end <= next_.start < end + _ASKED for next_ in ledger)
+
+
 def verdict(ledger: Sequence[Entry], runs: Sequence[Table], losses: Sequence[Loss]) -> list[str]:
     """Return what is wrong with the record of a storm that is over; nothing, if all is well.
 
@@ -121,7 +133,8 @@ def verdict(ledger: Sequence[Entry], runs: Sequence[Table], losses: Sequence[Los
         if not entry.run:
             continue
         if entry.run in recorded:
-            faults += _compare(entry, recorded[entry.run], losses)
+            unasked = _lost_end(losses, entry) and _overtaken(ledger, entry)
+            faults += _compare(entry, recorded[entry.run], losses, unasked=unasked)
         elif not _all_lost(losses, entry):
             faults.append(f"{entry.run}: lost: {entry.agent} ran ({entry.outcome})")
     faults += _paused(ledger, runs, losses)
@@ -135,13 +148,16 @@ def _ids(runs: Iterable[Table]) -> Iterator[str]:
     return (run["id"] for run in runs)
 
 
-def _compare(entry: Entry, run: Table, losses: Sequence[Loss]) -> Iterator[str]:
-    """Yield how a run's record differs from the agent's word."""
+def _compare(entry: Entry, run: Table, losses: Sequence[Loss], *, unasked: bool) -> Iterator[str]:
+    """Yield how a run's record differs from the agent's word.
+
+    `unasked` is a run whose exit status only a lost entry told: then none is recorded.
+    """
     name = f"{entry.run} ({entry.agent})"
     if run["agent"] != entry.agent:
         yield f"{name}: recorded of {run['agent']}"
     if run["state"] == "unknown":
-        if entry.end is not None and not _lost(losses, entry.end):
+        if entry.end is not None and not _lost_end(losses, entry):
             yield f"{name}: unknown, but the journal lost nothing of {entry.outcome}"
         if entry.end is None and not losses:
             yield f"{name}: unknown, but nothing was lost"
@@ -152,8 +168,8 @@ def _compare(entry: Entry, run: Table, losses: Sequence[Loss]) -> Iterator[str]:
     if entry.outcome == "term" and run["state"] == "succeeded" and not run.keys() & {"status", "signal"}:
         return  # systemd's word; rotad was away while it could have asked how the process ended
     for field, values in expected(entry.outcome).items():
-        if field != "state" and run.get(field) is None and entry.end is not None and _lost(losses, entry.end):
-            continue  # the entry that says so is gone, another that says how it ended is not
+        if unasked and field in ("status", "signal") and run.get(field) is None:
+            continue
         if run.get(field) not in values:
             yield f"{name}: {field} is {run.get(field)!r} of {entry.outcome}, in state {run['state']}"
     yield from _times(name, entry, run, losses)
