@@ -64,9 +64,9 @@ class Mortal(Outbox):
     fate = Fate([])
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, *, lasting: bool) -> Iterator[None]:
         self.fate.step()
-        with super()._transaction():
+        with super()._transaction(lasting=lasting):
             yield
             self.fate.step()
         self.fate.step()

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from dbus_next.aio.message_bus import MessageBus
 
-from rota.bus_object import Arguments, BusObject, Caller, Method
+from rota.bus_object import Arguments, BusObject, Caller, Method, Serve
 from rota.interface import vardict
 from rota.names import KEEPER_INTERFACE, KEEPER_PATH
 
@@ -129,7 +129,7 @@ _JSON: Arguments = (("json", "s"),)
 _TEXT: Arguments = (("text", "s"),)
 _FOUND: Arguments = (("store", "s"), ("first", "t"), ("last", "t"), ("events", "aa{sv}"))
 
-METHODS: Mapping[str, Method] = {
+METHODS: Mapping[str, Method[Serve]] = {
     "Status": Method(
         (), _JSON, "Findings, what is decided, questions, maintenance, the last remedies.", _status
     ),

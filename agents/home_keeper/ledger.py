@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rota.database import connect, open_or_anew, transaction, translated, upgrade
+from rota.database import Numbered, open_or_anew
 from rota.errors import DamagedError
 from rota.frozen import from_plain, to_plain
 
@@ -25,7 +25,6 @@ VERSION = 1
 """Of the schema."""
 EVENT_VERSION = 1
 """Of the events' data; an event keeps the one that it was written with."""
-_CHECKPOINT = 1000
 _PRUNED_AT_ONCE = 500
 
 FINDING = (
@@ -133,7 +132,7 @@ INSERT INTO totals VALUES (?, ?, ?) ON CONFLICT (what, label) DO UPDATE SET valu
 """
 
 
-class Ledger:
+class Ledger(Numbered):
     """The state, always changed together with the events that changed it.
 
     Raises (every method):
@@ -143,32 +142,14 @@ class Ledger:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        super().__init__(path, VERSION, _SCHEMA, _MIGRATIONS)
         self._cases: dict[str, Case] = {}
         self._house = ""
-        with translated(path):
-            self._db = connect(path)
-            self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
-            upgrade(self._db, VERSION, _SCHEMA, _MIGRATIONS)
-
-    def close(self) -> None:
-        """Close the database."""
-        self._db.close()
-
-    def _meta(self, key: str) -> str | None:
-        with translated(self._path):
-            row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return row[0] if row else None
-
-    def id(self) -> str:
-        """Return what tells this ledger from one that was begun anew: whose events have other numbers."""
-        return self._meta("id") or ""
 
     def load(self) -> State:
         """Return the state as it was filed last."""
         house = self._meta("house") or "{}"
-        with translated(self._path):
-            rows = self._db.execute("SELECT target, data FROM cases").fetchall()
+        rows = self._rows("SELECT target, data FROM cases")
         try:
             cases = {name: from_plain(Case, json.loads(data), name) for name, data in rows}
             state = replace(from_plain(State, json.loads(house), "house"), cases=cases)
@@ -188,7 +169,7 @@ class Ledger:
         if not (events or changed or gone or house != self._house):
             return []
         recorded: list[Recorded] = []
-        with transaction(self._db, self._path, lasting=bool(events)):
+        with self._transaction(lasting=bool(events)):
             for seq, event in zip(count(self._last_seq() + 1), events, strict=False):
                 recorded.append(Recorded(seq, EVENT_VERSION, event))
                 row = (seq, EVENT_VERSION, event.kind, event.target, event.at, json.dumps(dict(event.data)))
@@ -223,26 +204,16 @@ class Ledger:
         unknown = (at, "unknown", "its end could not be filed", "{}")
         self._db.executemany(_ENDED, [(*unknown, number) for (number,) in begun if number not in running])
 
-    def _last_seq(self) -> int:
-        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
-        return int(row[0]) if row else 0
-
     def events(self, since: int, limit: int = 500) -> list[Recorded]:
         """Return events after number `since`, oldest first."""
         query = "SELECT seq, version, kind, target, at, data FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
-        with translated(self._path):
-            return [
-                Recorded(seq, version, Event(kind, target, at, json.loads(data)))
-                for seq, version, kind, target, at, data in self._db.execute(query, (since, limit))
-            ]
+        return list(map(_recorded, self._rows(query, since, limit)))
 
     def seq_before(self, at: int) -> int:
         """Return the number of the event after which those from a moment on (microseconds) are found."""
         first, last = self.bounds()
-        with translated(self._path):
-            query = "SELECT seq FROM events WHERE at >= ? ORDER BY seq LIMIT 1"
-            row = self._db.execute(query, (at,)).fetchone()
-        return max(int(row[0]) - 1, first - 1) if row else last
+        rows = self._rows("SELECT seq FROM events WHERE at >= ? ORDER BY seq LIMIT 1", at)
+        return max(int(rows[0][0]) - 1, first - 1) if rows else last
 
     def escalated(self, since: int = 0, target: str = "") -> list[Recorded]:
         """Return the escalations of a target, "" is all, among the events after a number, oldest first."""
@@ -258,35 +229,28 @@ class Ledger:
             f"SELECT seq, version, kind, target, at, data FROM events INDEXED BY events_{word} "
             f"WHERE kind = '{word}' AND seq > ? {where} ORDER BY seq"
         )
-        with translated(self._path):
-            return [
-                Recorded(seq, version, Event(kind, target, at, json.loads(data)))
-                for seq, version, kind, target, at, data in self._db.execute(query, values)
-            ]
+        return list(map(_recorded, self._rows(query, *values)))
 
     def sums(self) -> dict[tuple[str, str], int]:
         """Return what remedies and recoveries come to, see `sums`."""
-        with translated(self._path):
-            return {(what, label): value for what, label, value in self._db.execute("SELECT * FROM totals")}
+        return {(what, label): value for what, label, value in self._rows("SELECT * FROM totals")}
 
     def bounds(self) -> tuple[int, int]:
         """Return the number of the event from which on none is missing, and of the last; (1, 0) for none."""
-        with translated(self._path):
-            return int(self._meta("first") or 1), self._last_seq()
+        return int(self._meta("first") or 1), self._last_seq()
 
     def findings(self, target: str = "", limit: int = 50) -> list[dict[str, Any]]:
         """Return findings of a target, "" is all, newest first: by column, see FINDING."""
-        return self._rows("findings", FINDING, target, limit)
+        return self._newest("findings", FINDING, target, limit)
 
     def actions(self, target: str = "", limit: int = 50) -> list[dict[str, Any]]:
         """Return actions on a target, "" is all, newest first: by column, see ACTION."""
-        return self._rows("actions", ACTION, target, limit)
+        return self._newest("actions", ACTION, target, limit)
 
-    def _rows(self, table: str, columns: Sequence[str], target: str, limit: int) -> list[dict[str, Any]]:
+    def _newest(self, table: str, columns: Sequence[str], target: str, limit: int) -> list[dict[str, Any]]:
         where, values = ("WHERE target = ?", [target]) if target else ("", [])
         query = f"SELECT {', '.join(columns)} FROM {table} {where} ORDER BY id DESC LIMIT ?"
-        with translated(self._path):
-            rows = [dict(zip(columns, row, strict=True)) for row in self._db.execute(query, [*values, limit])]
+        rows = [dict(zip(columns, row, strict=True)) for row in self._rows(query, *values, limit)]
         for row in rows:
             for name in ("details", "report"):
                 if row.get(name) is not None:
@@ -299,7 +263,7 @@ class Ledger:
         What is open and what is under way stays. So do the state, and the numbers of events.
         """
         query = "SELECT seq, at FROM events ORDER BY seq LIMIT ?"
-        with transaction(self._db, self._path, lasting=False):
+        with self._transaction(lasting=False):
             last = 0
             for seq, at in self._db.execute(query, (_PRUNED_AT_ONCE,)).fetchall():
                 if at >= before:
@@ -314,6 +278,11 @@ class Ledger:
                     f"DELETE FROM {table} WHERE id IN ({rows})", (before, _PRUNED_AT_ONCE)
                 ).rowcount
         return done
+
+
+def _recorded(row: Sequence[Any]) -> Recorded:
+    seq, version, kind, target, at, data = row
+    return Recorded(seq, version, Event(kind, target, at, json.loads(data)))
 
 
 def _house(state: State) -> str:

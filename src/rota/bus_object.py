@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from dbus_next.aio.message_bus import MessageBus
 from dbus_next.constants import MessageFlag, MessageType
@@ -45,14 +45,17 @@ class Caller:
     interactive: bool
 
 
+Served = TypeVar("Served", bound=Callable[..., Awaitable[list[Any]]])
+
+
 @dataclass(frozen=True, slots=True)
-class Method:
+class Method(Generic[Served]):
     """A method: types of arguments and reply with their names, what it does, and by what."""
 
     arguments: Arguments
     returns: Arguments
     about: str
-    serve: Callable[[Any, Caller, list[Any]], Awaitable[list[Any]]]
+    serve: Served
 
     @property
     def signature(self) -> str:
@@ -63,6 +66,10 @@ class Method:
     def result(self) -> str:
         """Signature of the reply."""
         return "".join(kind for _, kind in self.returns)
+
+
+Serve = Callable[[Any, Caller, list[Any]], Awaitable[list[Any]]]
+"""What an object's methods are served by: what they ask, who asks, and the arguments."""
 
 
 def caller_of(message: Message) -> Caller:
@@ -110,7 +117,7 @@ class BusObject:
         self,
         bus: MessageBus,
         where: tuple[str, str],
-        methods: Mapping[str, Method],
+        methods: Mapping[str, Method[Serve]],
         signals: Mapping[str, Arguments],
         service: Any,
         *,

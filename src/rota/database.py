@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rota.errors import DamagedError, Exit, RotaError
 
@@ -92,6 +92,62 @@ def transaction(db: Connection, path: Path, *, lasting: bool) -> Iterator[None]:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
+
+
+class Database:
+    """A database of rota's own, open.
+
+    Raises (every method):
+        DamagedError: the file is not such a database; see `open_or_anew`.
+        FullError: there is no room; nothing was changed.
+        RotaError: it cannot be read or written.
+    """
+
+    def __init__(
+        self, path: Path, version: int, schema: str, migrations: Mapping[int, str], *, checkpoint: int = 1000
+    ) -> None:
+        """Open it, with the tables that are wanted, see `upgrade`.
+
+        Args:
+            path: the file.
+            version: of the schema.
+            schema: SQL that makes it in an empty database.
+            migrations: SQL that leads to the next version, by the one it leads away from.
+            checkpoint: pages of 4 KiB in the write-ahead log before they go into the database, with two
+                calls of fsync(2).
+        """
+        self._path = path
+        with translated(path):
+            self._db = connect(path)
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {checkpoint}")
+            upgrade(self._db, version, schema, migrations)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    def _transaction(self, *, lasting: bool) -> AbstractContextManager[None]:
+        return transaction(self._db, self._path, lasting=lasting)
+
+    def _rows(self, query: str, *values: Any) -> list[Any]:
+        with translated(self._path):
+            return self._db.execute(query, values).fetchall()
+
+
+class Numbered(Database):
+    """One with a table of numbered events, and one of other things, `meta`."""
+
+    def _meta(self, key: str) -> str | None:
+        rows = self._rows("SELECT value FROM meta WHERE key = ?", key)
+        return rows[0][0] if rows else None
+
+    def id(self) -> str:
+        """Return what tells this database from one that was begun anew: whose events have other numbers."""
+        return self._meta("id") or ""
+
+    def _last_seq(self) -> int:
+        rows = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
+        return int(rows[0][0]) if rows else 0
 
 
 def open_or_anew(path: Path, opened: Callable[[Path], T]) -> tuple[T, str | None]:

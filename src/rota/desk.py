@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from dbus_next.aio.message_bus import MessageBus
 
-from rota.bus_object import BusObject, Caller, Method
+from rota.bus_object import BusObject, Caller, Method, Serve
 from rota.names import NOTIFIER_INTERFACE, NOTIFIER_PATH
 
 
@@ -35,7 +35,7 @@ async def _test(service: Service, _: Caller, body: list[Any]) -> list[Any]:
     return [await service.test(body[0])]
 
 
-METHODS: Mapping[str, Method] = {
+METHODS: Mapping[str, Method[Serve]] = {
     "Status": Method((), (("json", "s"),), "How channels do, what waits, and the last messages.", _status),
     "Test": Method(
         (("channel", "s"),),

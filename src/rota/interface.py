@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from dbus_next.signature import Variant
 
-from rota.bus_object import Caller
+from rota.bus_object import Caller, Method
 from rota.errors import Exit, RotaError
 from rota.events import Run
 from rota.names import AGENT_INTERFACE, MANAGER_INTERFACE
@@ -124,26 +124,6 @@ class Service(Protocol):
     def has_agent(self, name: str) -> bool:
         """Tell whether there is an agent of this name."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """A D-Bus method: argument names and types, what it does, and what it does it with."""
-
-    arguments: tuple[tuple[str, str], ...]
-    returns: tuple[tuple[str, str], ...]
-    about: str
-    serve: Callable[[Service, Caller, str, list[Any]], Awaitable[list[Any]]]
-
-    @property
-    def signature(self) -> str:
-        """Signature of the arguments."""
-        return "".join(kind for _, kind in self.arguments)
-
-    @property
-    def result(self) -> str:
-        """Signature of the reply."""
-        return "".join(kind for _, kind in self.returns)
 
 
 def variant(value: Any) -> Variant:
@@ -279,7 +259,9 @@ _LAST = 7_258_118_400_000_000
 _AT = (("at", "x"),)
 _WHY_ABOUT = "Why its last slot or run did or did not happen, or that at a moment; 0 for the last."
 
-INTERFACES: Mapping[str, Mapping[str, Method]] = {
+Serve = Callable[[Service, Caller, str, list[Any]], Awaitable[list[Any]]]
+"""What methods are served by: what they ask, who asks, an object's agent or "", the arguments."""
+INTERFACES: Mapping[str, Mapping[str, Method[Serve]]] = {
     MANAGER_INTERFACE: {
         "ListAgents": Method((), (("agents", "aa{sv}"),), "All agents, sorted by name.", _list_agents),
         "GetAgent": Method(_AGENT, (("agent", _TABLE),), "One agent, with its declaration.", _get_agent),

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rota.database import connect, open_or_anew, transaction, translated, upgrade
+from rota.database import Database, open_or_anew
 from rota.grouping import Item
 from rota.routes import Happening
 from rota.telling import Standing
@@ -98,7 +97,7 @@ def _happening(data: str) -> Happening:
     return Happening(**{**table, **lists})
 
 
-class Outbox:
+class Outbox(Database):
     """What is to be told, on the disk.
 
     Raises (every method):
@@ -108,21 +107,7 @@ class Outbox:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        with translated(path):
-            self._db = connect(path)
-            upgrade(self._db, VERSION, _SCHEMA, {})
-
-    def close(self) -> None:
-        """Close the database."""
-        self._db.close()
-
-    def _transaction(self) -> AbstractContextManager[None]:
-        return transaction(self._db, self._path, lasting=True)
-
-    def _rows(self, query: str, *values: Any) -> list[Any]:
-        with translated(self._path):
-            return self._db.execute(query, values).fetchall()
+        super().__init__(path, VERSION, _SCHEMA, {})
 
     def cursor(self, source: str) -> Cursor | None:
         """Return up to where a source's events are filed; None: it was never heard of."""
@@ -161,7 +146,7 @@ class Outbox:
             How many things are to be told that were not before.
         """
         new = 0
-        with self._transaction():
+        with self._transaction(lasting=True):
             for happening, ways, ready in found:
                 data = json.dumps(asdict(happening), ensure_ascii=False)
                 row = (happening.key, happening.run, happening.critical, now, ready, data)
@@ -189,7 +174,7 @@ class Outbox:
 
     def settle(self, run: str, last_line: str, now: int) -> None:
         """Note that all is known of a run that waits to be told of."""
-        with self._transaction():
+        with self._transaction(lasting=True):
             self._db.execute(
                 "UPDATE happenings SET ready = min(ready, ?), data = json_set(data, '$.last_line', ?) "
                 "WHERE run = ? AND EXISTS (SELECT 1 FROM items WHERE happening = happenings.id "
@@ -230,7 +215,7 @@ class Outbox:
     def compose(self, channel: str, lane: str, items: Iterable[int], text: Text, now: int) -> int:
         """Make a message of what waits, and return its number."""
         chosen = list(items)
-        with self._transaction():
+        with self._transaction(lasting=True):
             made = self._db.execute(
                 "INSERT INTO messages (channel, lane, created, things, subject, body, state, next_at) "
                 "VALUES (?, ?, ?, ?, ?, ?, 'waiting', ?)",
@@ -251,7 +236,7 @@ class Outbox:
 
     def begin(self, channel: str, now: int) -> Message | None:
         """Mark the next message to a channel as being sent, and return it; None if none is due."""
-        with self._transaction():
+        with self._transaction(lasting=True):
             row = self._db.execute(
                 "UPDATE messages SET state = 'sending', attempts = attempts + 1 WHERE id = (SELECT id FROM "
                 "messages WHERE channel = ? AND finished IS NULL AND state = 'waiting' AND next_at <= ? "
@@ -269,7 +254,7 @@ class Outbox:
 
     def retry(self, message: int, error: str, at: int) -> None:
         """Note why a message was not sent, and when it is tried again."""
-        with self._transaction():
+        with self._transaction(lasting=True):
             self._db.execute(
                 "UPDATE messages SET state = 'waiting', error = ?, next_at = ? WHERE id = ?",
                 (error, at, message),
@@ -280,7 +265,7 @@ class Outbox:
         self._finish(message, "given-up", error, now)
 
     def _finish(self, message: int, state: str, error: str, now: int) -> None:
-        with self._transaction():
+        with self._transaction(lasting=True):
             self._db.execute(
                 "UPDATE messages SET state = ?, error = iif(? = '', error, ?), finished = ? WHERE id = ?",
                 (state, error, error, now, message),
@@ -288,7 +273,7 @@ class Outbox:
 
     def recover(self) -> int:
         """Take up messages again that were being sent when the last process died; return how many."""
-        with self._transaction():
+        with self._transaction(lasting=True):
             return self._db.execute(
                 "UPDATE messages SET state = 'waiting', cut_off = cut_off + 1, "
                 "error = 'cut off while it was being sent' WHERE state = 'sending'"
@@ -298,7 +283,7 @@ class Outbox:
         """Give up what is for channels that are not declared any more; return how many things that are."""
         names = list(channels)
         where = f"channel NOT IN ({', '.join('?' * len(names))})"
-        with self._transaction():
+        with self._transaction(lasting=True):
             gone = self._db.execute(f"DELETE FROM items WHERE message IS NULL AND {where}", names).rowcount
             gone += self._db.execute(
                 "UPDATE messages SET state = 'given-up', finished = ?, "
@@ -343,7 +328,7 @@ class Outbox:
 
     def prune(self, before: int) -> None:
         """Forget messages that were done with before a moment, and what was told in them."""
-        with self._transaction():
+        with self._transaction(lasting=True):
             old = "SELECT id FROM messages WHERE finished < ?"
             self._db.execute(f"DELETE FROM items WHERE message IN ({old})", (before,))
             self._db.execute("DELETE FROM messages WHERE finished < ?", (before,))

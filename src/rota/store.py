@@ -10,13 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from rota import lifetime
-from rota.database import (
-    connect,
-    open_or_anew,
-    transaction,
-    translated,
-    upgrade,
-)
+from rota.database import Numbered, open_or_anew, translated
 from rota.events import OF_NO_RUN, Event, Run, fold
 from rota.lifetime import Lifetime
 from rota.marks import Mark, advance
@@ -113,7 +107,7 @@ def _fitting(items: Iterable[T], size: Callable[[T], int]) -> Iterator[T]:
             return
 
 
-class Store:
+class Store(Numbered):
     """Events, runs and the journal cursor, always changed together.
 
     Raises (every method):
@@ -122,28 +116,11 @@ class Store:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        with translated(path):
-            self._db = connect(path)
-            self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
-            upgrade(self._db, VERSION, SCHEMA, MIGRATIONS)
-
-    def close(self) -> None:
-        """Close the database."""
-        self._db.close()
-
-    def _meta(self, key: str) -> str | None:
-        with translated(self._path):
-            row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return row[0] if row else None
+        super().__init__(path, VERSION, SCHEMA, MIGRATIONS, checkpoint=_CHECKPOINT)
 
     def cursor(self) -> str | None:
         """Return the journal cursor up to which everything is recorded, None for a new store."""
         return self._meta("cursor")
-
-    def id(self) -> str:
-        """Return what tells this store from one that was begun anew: whose events have other numbers."""
-        return self._meta("id") or ""
 
     def append(self, events: Iterable[Event], cursor: str) -> Appended:
         """File events and the cursor after them in one transaction; return what is new.
@@ -153,7 +130,7 @@ class Store:
         """
         found = list(events)
         lasting = any(event.kind in LASTING for event in found)
-        with transaction(self._db, self._path, lasting=lasting):
+        with self._transaction(lasting=lasting):
             before = self._known({event.run for event in found})
             changed: dict[str, Run] = {}
             for event in (event for event in found if event.kind not in OF_NO_RUN):
@@ -176,10 +153,6 @@ class Store:
             query = f"{_SELECT} WHERE id IN ({', '.join('?' * len(some))})"
             known |= {row[0]: _run(row) for row in self._db.execute(query, some)}
         return known
-
-    def _last_seq(self) -> int:
-        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
-        return int(row[0]) if row else 0
 
     def _count(self, before: Mapping[str, Run], after: Mapping[str, Run]) -> None:
         """Add runs that are filed now to the totals of their days; what one was counted as before, is not.
@@ -350,7 +323,7 @@ class Store:
         Returns:
             How many runs and events were forgotten, some hundreds at the most.
         """
-        with transaction(self._db, self._path, lasting=False):
+        with self._transaction(lasting=False):
             done = self._prune_runs(before, max(keep, 1), critical)
             done += self._prune_events(before, critical)
         return done
