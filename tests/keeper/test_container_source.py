@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from rota_agents.home_keeper.probes import containers
-from rota_agents.home_keeper.probes.containers import ContainerSource, sources
+from rota_agents.home_keeper.probes.containers import ContainerSource
 from rota_agents.home_keeper.probes.polling import Observation, wall_clock
 from rota_agents.home_keeper.remedies.containers import remedies
 from rota_agents.home_keeper.words import Action, Remedy, Target
@@ -18,9 +18,8 @@ from rota.container_watches import Containers, Engine
 from rota.errors import RotaError
 
 
-def source(path: Path, name: str = "") -> ContainerSource:
-    (found,) = sources(Containers(engines=(Engine(name, str(path)),)))
-    return found
+def source(path: Path, name: str = "", patience: float = 0) -> ContainerSource:
+    return ContainerSource(Engine(name, str(path)), Containers(), patience=patience)
 
 
 def told(found: ContainerSource, count: int = 3) -> list[Observation]:
@@ -54,6 +53,19 @@ def test_where_one_should_be_and_does_not_answer_somebody_is_told(tmp_path: Path
         dead.bind(str(path))
         ((finding,),) = told(source(path))[-1].findings.values()
         assert (finding.severity, finding.details["why"]) == ("warning", f"{path}: Connection refused")
+
+
+def test_an_engine_that_is_away_for_a_moment_is_noted_and_nobody_is_told(tmp_path: Path) -> None:
+    """It may be started anew: `systemctl restart docker`."""
+    path, patience = tmp_path / "docker.sock", 1.0
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+        said = told(source(path, patience=patience), 4)
+    found = [finding for one in said for findings in one.findings.values() for finding in findings]
+    severities = [finding.severity for finding in found]
+    assert severities == sorted(severities) and {*severities} == {"info", "warning"}
+    assert said[-1].at - said[0].at > patience * 900_000
+    assert {finding.since for finding in found} == {said[0].at}, "since when it is away"
 
 
 def test_what_answers_is_no_engine(tmp_path: Path) -> None:
