@@ -8,8 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from rota_agents.home_keeper.checks.engine import Container
 from rota_agents.home_keeper.probes import containers
 from rota_agents.home_keeper.probes.containers import ContainerSource
+from rota_agents.home_keeper.probes.engine import Refused
 from rota_agents.home_keeper.probes.polling import Observation, wall_clock
 from rota_agents.home_keeper.remedies.containers import remedies
 from rota_agents.home_keeper.words import Action, Remedy, Target
@@ -103,6 +105,36 @@ def test_a_remedy_without_an_engine_says_so(tmp_path: Path) -> None:
 
 async def _act(work: object) -> None:
     await work  # type: ignore[misc]
+
+
+def test_a_look_that_fails_leaves_no_other_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would go on beside the next session, and put down what it saw in this one."""
+    monkeypatch.setattr(containers, "_GLANCE", 0)
+    found, ended = source(tmp_path / "docker.sock"), []
+
+    class Engine:
+        async def listed(self) -> dict[str, tuple[str, str]]:
+            return {"a": ("running", "web"), "b": ("running", "db")}
+
+        async def inspect(self, which: str) -> Container:
+            try:
+                await asyncio.sleep(0 if which == "a" else 60)
+                raise Refused(500, "it cannot tell")
+            finally:
+                await asyncio.sleep(0.05)
+                ended.append(which)
+
+    class Silent:
+        queue: asyncio.Queue[None] = asyncio.Queue()
+
+    found.connection = Engine()
+
+    async def live() -> None:
+        with pytest.raises(Refused, match="it cannot tell"):
+            await found._listen(Silent(), lambda _: None)
+        assert ended == ["a", "b"]
+
+    asyncio.run(live())
 
 
 def test_a_clock_that_is_set_back_puts_no_list_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from . import Unavailable
 from .engine import Connection, Gone, Own, Refused, Stream
 from .polling import Observation, wall_clock
 from .threads import Threads
+from .together import together
 
 log = logging.getLogger("rota-home-keeper")
 
@@ -177,7 +178,7 @@ class ContainerSource:
                     if key not in self._found
                     or listed.get(key) != (self._found[key].status, self._found[key].name)
                 }
-            await asyncio.gather(*(self._look(key) for key in dirty))
+            await together(self._look(key) for key in dirty)
             news = self._news()
             if news.findings:
                 put(news)
