@@ -225,6 +225,7 @@ class ContainerSource:
             found[judge.target(one)] = verdict.findings
             moments += [verdict.again] if verdict.again is not None else []
         self._again = min(moments, default=None)
+        self.own.forget_others(self._found)
         gone: dict[Target, tuple[Finding, ...]] = {
             target: () for target, findings in self._told.items() if findings and target not in found
         }
