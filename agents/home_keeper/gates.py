@@ -95,7 +95,7 @@ def _blind(q: Question) -> Gate | None:
     """Nothing is done about what a check cannot see any more."""
     for item in q.case.open.values():
         other = f"check:{item.check}"
-        if other != q.name and (case := q.state.cases.get(other)) is not None and case.unsettled:
+        if other != q.name and (case := q.state.cases.get(other)) is not None and case.blind:
             return Gate("hold", "blind", f"the check {item.check}, which found it, cannot look at present")
     return None
 

@@ -221,9 +221,8 @@ class Keeper:
             log.error("nobody has taken over that %s needs a person: %s", escalation.target, escalation.why)
             self._inbox.tell(Acknowledge(escalation.id))
             return
-        first = escalation.id not in self._told
-        if first:
-            self._told.add(escalation.id)
+        if escalation.id not in self._told:
+            self._told = {one.id for one in unheard if one.id in self._told} | {escalation.id}
             found = "; ".join(escalation.findings) or "see rota keeper"
             log.warning("%s needs a person: %s (%s)", escalation.target, found, escalation.why)
             return

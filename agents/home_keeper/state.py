@@ -143,6 +143,11 @@ class Case:
         return self.since is not None or self.underway is not None
 
     @property
+    def blind(self) -> bool:
+        """Whether it is a check that cannot look, if only for a moment, of which nobody is told."""
+        return self.unsettled or "blind" in self.open
+
+    @property
     def label(self) -> str:
         """What the target asks for itself."""
         found = (str(item.finding.details.get("label", "")) for item in self.open.values())

@@ -65,10 +65,10 @@ class Turn:
         self.events.append(Event(kind, target, self.now, data))
 
     def put(self, name: str, case: Case) -> None:
-        """Remember a target so; who waits for it is looked at if it began or ceased to be in trouble."""
-        before = self.cases.get(name)
+        """Remember a target so; who waits for it is looked at if that began or ended."""
+        before = self.cases.get(name) or Case()
         self.cases[name] = case
-        if (before is not None and before.unsettled) != case.unsettled:
+        if (before.unsettled, before.blind) != (case.unsettled, case.blind):
             self.changed(name)
 
     def changed(self, name: str) -> None:

@@ -8,8 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from rota_agents.home_keeper.checks.engine import Container
 from rota_agents.home_keeper.probes import containers
-from rota_agents.home_keeper.probes.containers import ContainerSource, sources
+from rota_agents.home_keeper.probes.containers import ContainerSource
+from rota_agents.home_keeper.probes.engine import Refused
 from rota_agents.home_keeper.probes.polling import Observation, wall_clock
 from rota_agents.home_keeper.remedies.containers import remedies
 from rota_agents.home_keeper.words import Action, Remedy, Target
@@ -18,9 +20,8 @@ from rota.container_watches import Containers, Engine
 from rota.errors import RotaError
 
 
-def source(path: Path, name: str = "") -> ContainerSource:
-    (found,) = sources(Containers(engines=(Engine(name, str(path)),)))
-    return found
+def source(path: Path, name: str = "", patience: float = 0) -> ContainerSource:
+    return ContainerSource(Engine(name, str(path)), Containers(), patience=patience)
 
 
 def told(found: ContainerSource, count: int = 3) -> list[Observation]:
@@ -54,6 +55,19 @@ def test_where_one_should_be_and_does_not_answer_somebody_is_told(tmp_path: Path
         dead.bind(str(path))
         ((finding,),) = told(source(path))[-1].findings.values()
         assert (finding.severity, finding.details["why"]) == ("warning", f"{path}: Connection refused")
+
+
+def test_an_engine_that_is_away_for_a_moment_is_noted_and_nobody_is_told(tmp_path: Path) -> None:
+    """It may be started anew: `systemctl restart docker`."""
+    path, patience = tmp_path / "docker.sock", 1.0
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+        said = told(source(path, patience=patience), 4)
+    found = [finding for one in said for findings in one.findings.values() for finding in findings]
+    severities = [finding.severity for finding in found]
+    assert severities == sorted(severities) and {*severities} == {"info", "warning"}
+    assert said[-1].at - said[0].at > patience * 900_000
+    assert {finding.since for finding in found} == {said[0].at}, "since when it is away"
 
 
 def test_what_answers_is_no_engine(tmp_path: Path) -> None:
@@ -91,6 +105,36 @@ def test_a_remedy_without_an_engine_says_so(tmp_path: Path) -> None:
 
 async def _act(work: object) -> None:
     await work  # type: ignore[misc]
+
+
+def test_a_look_that_fails_leaves_no_other_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would go on beside the next session, and put down what it saw in this one."""
+    monkeypatch.setattr(containers, "_GLANCE", 0)
+    found, ended = source(tmp_path / "docker.sock"), []
+
+    class Engine:
+        async def listed(self) -> dict[str, tuple[str, str]]:
+            return {"a": ("running", "web"), "b": ("running", "db")}
+
+        async def inspect(self, which: str) -> Container:
+            try:
+                await asyncio.sleep(0 if which == "a" else 60)
+                raise Refused(500, "it cannot tell")
+            finally:
+                await asyncio.sleep(0.05)
+                ended.append(which)
+
+    class Silent:
+        queue: asyncio.Queue[None] = asyncio.Queue()
+
+    found.connection = Engine()
+
+    async def live() -> None:
+        with pytest.raises(Refused, match="it cannot tell"):
+            await found._listen(Silent(), lambda _: None)
+        assert ended == ["a", "b"]
+
+    asyncio.run(live())
 
 
 def test_a_clock_that_is_set_back_puts_no_list_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

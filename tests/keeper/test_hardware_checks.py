@@ -139,7 +139,7 @@ asyncio.run(main())
     done = namespace(code)
     assert done.splitlines() == [
         "{'here': (True, True, True), 'gone': (False, None, False)}",
-        "{'here': (True, False, True), 'gone': (False, None, False)} ['here', 'lo', 'there']",
+        "{'here': (True, False, True), 'gone': (False, None, False)} []",
     ]
 
 

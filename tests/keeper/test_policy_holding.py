@@ -269,3 +269,19 @@ def test_what_a_blind_check_found_stands_still() -> None:
     assert (house.case().strikes, house.verdict()) == (1, ("hold", "settling"))
     house.wait(30)
     assert len(house.acts) == 1
+
+
+def test_so_does_what_a_check_found_that_cannot_look_for_a_moment() -> None:
+    """That is noted, and nobody is told: an engine of containers may be started anew."""
+    house = House(rules(strikes=("note", "act", "escalate"), settle=30 * USEC))
+    house.fails()
+    house.wait(25)
+    blind = finding("check:units", "blind", "info")
+    house.step(Observed("units", Target("check", "units"), (blind,)))
+    assert house.verdict() == ("hold", "blind")
+    house.wait(8)
+    house.heals("check:units")
+    assert (house.verdict(), house.acts) == (("hold", "settling"), [])
+    house.wait(30)
+    assert len(house.acts) == 1
+    assert [event.target for event in house.events if event.kind == "trouble"] == [WEB]

@@ -366,6 +366,7 @@ def test_an_engine_that_is_started_anew(house: House) -> None:
     house.watch.problem(ENGINE, "blind", since)
     house.docker.start()
     house.watch.well(ENGINE, since)
+    assert house.watch.ever(ENGINE, since) == set(), "nobody is told of that"
     found = house.watch.problem("container:plain", "exited", since)
     assert "ended with its engine" in found["summary"]
     settled(house)
@@ -382,6 +383,7 @@ def test_an_engine_that_is_gone_for_a_while(house: House) -> None:
     house.docker.stop(signal.SIGKILL)
     found = house.watch.problem(ENGINE, "blind", since)
     assert "cannot look" in found["summary"]
+    house.watch.until(lambda: house.watch.ever(ENGINE, since) == {"blind"}, "people to be told")
     time.sleep(GONE)
     house.docker.start()
     began = time.monotonic()

@@ -17,6 +17,7 @@ from . import Unavailable
 from .engine import Connection, Gone, Own, Refused, Stream
 from .polling import Observation, wall_clock
 from .threads import Threads
+from .together import together
 
 log = logging.getLogger("rota-home-keeper")
 
@@ -24,6 +25,8 @@ _EXPECTED = (Gone, Refused, Malformed, Unavailable, RotaError, OSError)
 _SOON = 0.2
 _LONGEST = 15.0
 """Seconds from one try to reach the engine to the next: doubled from the first up to the second."""
+_PATIENCE = 10.0
+"""Seconds that an engine may be away before anybody is told: it may be started anew."""
 _GLANCE = 30.0
 """Seconds after which a list is asked for, should an event have been lost or the engine hang."""
 _AFTER = frozenset(
@@ -43,13 +46,29 @@ class ContainerSource:
         connection: the way to the engine.
     """
 
-    def __init__(self, engine: Engine, rules: Containers, *, now: Callable[[], int] = wall_clock) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        rules: Containers,
+        *,
+        now: Callable[[], int] = wall_clock,
+        patience: float = _PATIENCE,
+    ) -> None:
+        """Prepare to follow; `follow` does.
+
+        Args:
+            engine: where it listens.
+            rules: how containers are watched.
+            now: returns microseconds since 1970.
+            patience: seconds that the engine may be away before that is more than a note.
+        """
         self.name = engine.check
         self.engine = engine
         self.own = Own()
         self.connection = Connection(engine, Threads(32))
         self._rules = rules
         self._now = now
+        self._patience = patience
         self._judge = Judge(engine, rules, 0)
         self._found: dict[str, Container] = {}
         self._tracks: dict[str, Track] = {}
@@ -66,7 +85,8 @@ class ContainerSource:
 
     async def follow(self, put: Put) -> None:
         """Put what is found, for ever: all when the engine answers (again), then what changes."""
-        tries = 0
+        clock = asyncio.get_running_loop().time
+        tries, away = 0, clock()
         while True:
             began, absent = self._now(), False
             try:
@@ -76,9 +96,11 @@ class ContainerSource:
                 why, absent = str(error), isinstance(error, Gone) and error.absent
             reached, self._gone = not self._gone, self._gone or self._now()
             self.connection.close()
+            away = clock() if reached else away
             if not reached:
-                # Where there never was an engine, that there is none is worth no more than a note.
-                self._blind(put, why, "info" if absent and not self._judge.since else "warning")
+                # No more than a note: it may be started anew; or there never was one.
+                passing = clock() - away < self._patience or (absent and not self._judge.since)
+                self._blind(put, why, "info" if passing else "warning")
             tries = 0 if reached and self._now() - began > _LONGEST * SECOND else tries + 1
             await asyncio.sleep(min(_SOON * 2 ** min(tries, 10), _LONGEST))
 
@@ -89,7 +111,7 @@ class ContainerSource:
         text = f"check {self.name} cannot look: {clip(why, 200)}"
         finding = Finding(target, "blind", severity, self._blind_since, text, {"why": why})
         if self._told.get(target) != (finding,):
-            log.warning("%s", text)
+            log.log(logging.INFO if severity == "info" else logging.WARNING, "%s", text)
             self._told[target] = (finding,)
         put(Observation(self.name, at, {target: (finding,)}))
 
@@ -156,7 +178,7 @@ class ContainerSource:
                     if key not in self._found
                     or listed.get(key) != (self._found[key].status, self._found[key].name)
                 }
-            await asyncio.gather(*(self._look(key) for key in dirty))
+            await together(self._look(key) for key in dirty)
             news = self._news()
             if news.findings:
                 put(news)
@@ -203,6 +225,7 @@ class ContainerSource:
             found[judge.target(one)] = verdict.findings
             moments += [verdict.again] if verdict.again is not None else []
         self._again = min(moments, default=None)
+        self.own.forget_others(self._found)
         gone: dict[Target, tuple[Finding, ...]] = {
             target: () for target, findings in self._told.items() if findings and target not in found
         }

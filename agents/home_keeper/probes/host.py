@@ -84,7 +84,7 @@ def batteries(sys: Path = SYS) -> list[hardware.Battery]:
 
 
 class Interfaces:
-    """Network interfaces, and which of them have had a carrier."""
+    """Network interfaces, and which that are hardware have had a carrier; of others come ever new names."""
 
     def __init__(self, named: tuple[str, ...], sys: Path = SYS) -> None:
         self._named = named
@@ -97,7 +97,7 @@ class Interfaces:
             folder.name: folder for folder in sorted((self._sys / "class/net").glob("*")) if folder.is_dir()
         }
         found = [_interface(folder) for folder in folders.values()]
-        self.had |= {one.name for one in found if one.carrier}
+        self.had |= {one.name for one in found if one.hardware and one.carrier}
         gone = [name for name in self._named if name not in folders]
         return found + [
             hardware.Interface(name, hardware=True, up=False, carrier=None, there=False) for name in gone

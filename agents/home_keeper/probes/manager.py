@@ -13,6 +13,8 @@ from dbus_next.message import Message
 
 from rota.systemd import CallError, Systemd, ask_bus, plain, unescape, unit_path
 
+from .together import together
+
 _NAME = "org.freedesktop.systemd1"
 _PATH = "/org/freedesktop/systemd1"
 _UNITS = f"{_PATH}/unit"
@@ -136,7 +138,7 @@ class Manager(Systemd):
                 return name, None
 
         async with asyncio.timeout(_TIMEOUT):
-            found = await asyncio.gather(*(one(name, interface) for name, interface in wanted.items()))
+            found = await together(one(name, interface) for name, interface in wanted.items())
         return {name: value for name, value in found if value is not None}
 
     async def queue(self, verb: str, unit: str) -> str:

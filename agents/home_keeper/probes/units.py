@@ -18,6 +18,7 @@ from ..checks.words import SECOND, clip
 from ..words import Finding, Target
 from .manager import Hearers, Listed, Manager
 from .polling import Observation
+from .together import together
 from .unit_facts import NOT_FOLLOWED, Facts, Known, are_met
 from .unit_journal import stopped_by_request
 
@@ -242,7 +243,7 @@ class UnitSource:
         findings |= {Target("unit", name): () for name in self._known if self._rules.watches(name)}
         findings |= dict.fromkeys(self._told, ())
         for some in _chunks([target.name for target in findings if target.kind == "unit"]):
-            findings |= dict(await asyncio.gather(*(self._look(manager, name) for name in some)))
+            findings |= dict(await together(self._look(manager, name) for name in some))
         if not first:
             findings = {target: found for target, found in findings.items() if self._is_news(target, found)}
         self._tell(findings, put, first=first)
@@ -255,7 +256,7 @@ class UnitSource:
             return
         names = [name for name in sorted(dirty) if self._rules.watches(name)]
         for some in _chunks(names):
-            found = await asyncio.gather(*(self._look(manager, name) for name in some))
+            found = await together(self._look(manager, name) for name in some)
             self._tell({target: one for target, one in found if self._is_news(target, one)}, put)
 
     def _is_news(self, target: Target, found: tuple[Finding, ...]) -> bool:
