@@ -360,6 +360,7 @@ def test_a_name_server_that_is_not_there() -> None:
 
 
 def test_without_dnspython_the_check_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    # here it is installed; None is how Python marks a module that is not to be found
     monkeypatch.setitem(__import__("sys").modules, "dns", None)
     assert "dnspython is missing; install python3-dnspython" in look(dns={"name": "nas.home"})["blind"]
 

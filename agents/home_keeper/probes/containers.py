@@ -43,13 +43,21 @@ class ContainerSource:
         connection: the way to the engine.
     """
 
-    def __init__(self, engine: Engine, rules: Containers, *, now: Callable[[], int] = wall_clock) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        rules: Containers,
+        *,
+        now: Callable[[], int] = wall_clock,
+        glance: float = _GLANCE,
+    ) -> None:
         self.name = engine.check
         self.engine = engine
         self.own = Own()
         self.connection = Connection(engine, Threads(32))
         self._rules = rules
         self._now = now
+        self._glance = glance
         self._judge = Judge(engine, rules, 0)
         self._found: dict[str, Container] = {}
         self._tracks: dict[str, Track] = {}
@@ -141,14 +149,14 @@ class ContainerSource:
     async def _listen(self, stream: Stream, put: Put) -> None:
         # By a clock that nobody sets: what is due by the other is late by no more than this.
         clock = asyncio.get_running_loop().time
-        glance = clock() + _GLANCE
+        glance = clock() + self._glance
         while True:
             left = glance - clock()
             due = left if self._again is None else min(left, (self._again - self._now()) / SECOND)
             events = await _some(stream, due)
             dirty = {event.id: None for event in events if event is not None and self._hear(event)}
             if clock() >= glance:
-                glance = clock() + _GLANCE
+                glance = clock() + self._glance
                 listed = await self.connection.listed()
                 dirty |= {
                     key: None
