@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import io
+import contextlib
+import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,20 @@ import pytest
 from rota import output, portrait
 
 
-class Terminal(io.TextIOWrapper):
-    def isatty(self) -> bool:
-        return True
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Make a terminal of some encoding our standard output, until the test is over."""
+    opened = contextlib.ExitStack()
 
+    def begin(encoding: str) -> None:
+        master, slave = os.openpty()
+        opened.callback(os.close, master)
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setattr(sys, "stdout", opened.enter_context(os.fdopen(slave, "w", encoding=encoding)))
 
-def terminal(monkeypatch: pytest.MonkeyPatch, encoding: str = "utf-8") -> None:
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(sys, "stdout", Terminal(io.BytesIO(), encoding))
+    with opened:
+        yield begin
 
 
 RUNS: list[dict[str, Any]] = [  # newest first
@@ -39,15 +46,15 @@ def test_levels_are_by_the_logarithm() -> None:
     assert portrait.levels([]) == []
 
 
-def test_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal(monkeypatch)
+def test_on_a_terminal(terminal: Callable[[str], None]) -> None:
+    terminal("utf-8")
     green, red = output.painted("▁", "green"), output.painted("▇", "red")
     assert portrait.sparkline(RUNS) == green + red + output.painted("_", "red")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
-def test_plain(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
-    terminal(monkeypatch, encoding)
+def test_plain(terminal: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    terminal(encoding)
     if encoding == "utf-8":
         monkeypatch.setenv("NO_COLOR", "1")
     assert portrait.sparkline(RUNS) == "+-_"

@@ -157,14 +157,14 @@ def test_what_was_said_is_left_to_be_filed(store: Store) -> None:
     assert (run.first_line, run.last_line, run.result, run.result_error) == ("one", "two", '{"é":1}', None)
 
 
-def test_an_answer_holds_no_more_text_than_fits(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rota.store._TEXT_AT_ONCE", 2500)
-    found = [event for number in range(10) for event in life(number)]
-    told = [Event("output", "a", run_id(number), START, {"result": "x" * 1000}) for number in range(10)]
+def test_an_answer_holds_no_more_text_than_fits(store: Store) -> None:
+    """What fits is 24 MiB, and what makes it more."""
+    found = [event for number in range(5) for event in life(number)]
+    told = [Event("output", "a", run_id(number), START, {"result": "x" * 10**7}) for number in range(5)]
     store.append([*found, *told], "c1")
-    assert [run.id for run in store.runs(limit=10)] == [run_id(9), run_id(8), run_id(7)]
-    assert len(store.events(30, 10)) == 3
-    assert len(store.events(0, 30)) == 30, "little text"
+    assert [run.id for run in store.runs(limit=10)] == [run_id(4), run_id(3), run_id(2)]
+    assert len(store.events(15, 10)) == 3
+    assert len(store.events(0, 15)) == 15, "little text"
 
 
 def test_kill_at_any_moment_loses_and_doubles_nothing(path: Path) -> None:

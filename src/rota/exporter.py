@@ -26,18 +26,30 @@ from rota.metrics import Reading, Scrape
 
 log = logging.getLogger("rotad-metrics")
 
-_ROTAD = 4.0
-"""Seconds that rotad may take to answer: Prometheus waits for ten as a rule."""
-_CLIENT = 5.0
-"""Seconds that a client may take to send its request, and again to take in the answer."""
-_IDLE = 300.0
-"""Seconds without a request after which it ends."""
 _HEAD = 8192
 """Most bytes of a request."""
-_MOST = 256
-"""Most clients at once; it hangs up on more."""
 
 _PLAIN = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is put up with.
+
+    Attributes:
+        rotad: seconds that rotad may take to answer: Prometheus waits for ten as a rule.
+        client: seconds that a client may take to send its request, and again to take in the answer.
+        idle: seconds without a request after which `Exporter.serve` returns.
+        clients: most clients at once; it hangs up on more.
+    """
+
+    rotad: float = 4.0
+    client: float = 5.0
+    idle: float = 300.0
+    clients: int = 256
+
+
+USUAL = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +114,15 @@ class Page:
 class Exporter:
     """Answers on some sockets, until nobody asks any more."""
 
-    def __init__(self, *, user: bool, idle: float = _IDLE) -> None:
+    def __init__(self, *, user: bool, limits: Limits = USUAL) -> None:
         """Begin with nothing.
 
         Args:
             user: rotad is the user's own.
-            idle: seconds without a request after which `serve` returns.
+            limits: what is put up with.
         """
         self._user = user
-        self._idle = idle
+        self._limits = limits
         self._clients = 0
         self._asked = asyncio.Event()
         self._page: asyncio.Task[Page] | None = None
@@ -122,10 +134,10 @@ class Exporter:
         try:
             while True:
                 self._asked.clear()
-                async with asyncio.timeout(self._idle):
+                async with asyncio.timeout(self._limits.idle):
                     await self._asked.wait()
         except TimeoutError:
-            log.debug("nobody has asked for %g s", self._idle)
+            log.debug("nobody has asked for %g s", self._limits.idle)
         finally:
             for server in servers:
                 server.close()
@@ -135,12 +147,12 @@ class Exporter:
         self._clients += 1
         writer.transport.set_write_buffer_limits(0)  # so that drain() waits until all is sent
         try:
-            if self._clients > _MOST:
+            if self._clients > self._limits.clients:
                 raise ConnectionAbortedError
-            async with asyncio.timeout(_CLIENT):
+            async with asyncio.timeout(self._limits.client):
                 head = await self._head(reader)
             answer = await self._answer(head)
-            async with asyncio.timeout(_CLIENT):
+            async with asyncio.timeout(self._limits.client):
                 writer.write(answer)
                 await writer.drain()
         except (TimeoutError, asyncio.IncompleteReadError, ConnectionError):
@@ -181,7 +193,9 @@ class Exporter:
     async def _read(self) -> Page:
         try:
             async with client(user=self._user) as asked:
-                rotad, keeper = await asyncio.gather(self._of_rotad(asked), _of_keeper(asked))
+                rotad, keeper = await asyncio.gather(
+                    self._of_rotad(asked), _of_keeper(asked, self._limits.rotad)
+                )
         except RotaError as error:
             self._no_answer(error.message)
             return Page(Reading())
@@ -189,13 +203,13 @@ class Exporter:
 
     async def _of_rotad(self, asked: Client) -> dict[str, Any] | None:
         try:
-            async with asyncio.timeout(_ROTAD):
+            async with asyncio.timeout(self._limits.rotad):
                 said = await asked.call("Metrics", activate=False)
         except RotaError as error:
             self._no_answer(error.message)
             return None
         except TimeoutError:
-            self._no_answer(f"rotad has not answered within {_ROTAD:g} s")
+            self._no_answer(f"rotad has not answered within {self._limits.rotad:g} s")
             return None
         if self._silent:
             log.warning("rotad answers again")
@@ -208,10 +222,10 @@ class Exporter:
         self._silent = why
 
 
-async def _of_keeper(asked: Client) -> dict[str, Any] | None:
-    """Return what the keeper says; None where there is none, which is rotad's to tell."""
+async def _of_keeper(asked: Client, patience: float) -> dict[str, Any] | None:
+    """Return what the keeper says within some seconds; None where there is none, which is rotad's to tell."""
     try:
-        async with asyncio.timeout(_ROTAD):
+        async with asyncio.timeout(patience):
             return dict(json.loads(await call_keeper(asked.bus, "Metrics")))
     except (RotaError, TimeoutError):
         return None

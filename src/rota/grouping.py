@@ -100,13 +100,14 @@ _LATEST = 5 * USEC
 """What is ready later than this after its group is over is not waited for."""
 
 
-def retry_at(attempts: int, now: int, chance: float) -> int:
+def retry_at(attempts: int, now: int, chance: float, first: int = FIRST_RETRY) -> int:
     """Return when to try again: twice as long after each attempt, and never all at the same moment.
 
     Args:
         attempts: how many there were.
         now: the present.
         chance: a random number from 0 to 1.
+        first: how long after the first attempt, microseconds.
     """
-    delay = min(FIRST_RETRY << min(max(attempts - 1, 0), 20), LAST_RETRY)
+    delay = min(first << min(max(attempts - 1, 0), 20), LAST_RETRY)
     return now + round(delay * (0.75 + chance / 2))

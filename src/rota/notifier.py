@@ -30,6 +30,7 @@ from rota import program
 from rota.desk import Desk
 from rota.errors import Exit, RotaError
 from rota.events import Run
+from rota.grouping import FIRST_RETRY
 from rota.hearing import Hearing
 from rota.logs import tail, unit_tail
 from rota.names import NOTIFIER_BUS_NAME
@@ -46,7 +47,7 @@ from rota.wording import TAIL, test_message
 log = logging.getLogger("rotad-notify")
 
 _GRACE = 10.0
-"""Seconds that what is being sent has to go out when systemd stops it."""
+"""Well within what systemd waits after it told a service to stop."""
 _HOUR = 3600.0
 _KEPT = 30 * 86_400 * USEC
 """Messages are remembered so long after they are done with."""
@@ -70,6 +71,8 @@ class Notifier:
         user: bool,
         address: str | None = None,
         patience: float = PATIENCE,
+        grace: float = _GRACE,
+        first_retry: int = FIRST_RETRY,
     ) -> None:
         """Read what is declared, and open the outbox.
 
@@ -79,6 +82,8 @@ class Notifier:
             user: rotad is the user's own.
             address: of the bus, instead of the usual one.
             patience: seconds that a message may take to be sent.
+            grace: seconds that what is being sent has to go out once it is told to stop.
+            first_retry: microseconds until a message is tried again for the first time.
 
         Raises:
             RotaError: nothing is declared, or the outbox cannot be used.
@@ -87,6 +92,8 @@ class Notifier:
         self._user = user
         self._address = address
         self._patience = patience
+        self._grace = grace
+        self._first_retry = first_retry
         self._rules = read_rules(credentials / "rules")
         self._outbox, damage = open_outbox(state / "outbox.db")
         if damage:
@@ -123,6 +130,7 @@ class Notifier:
                 host=socket.gethostname(),
                 user=self._user,
                 patience=self._patience,
+                first_retry=self._first_retry,
                 chance=random.SystemRandom().random,
                 tail=self._tail,
             )
@@ -157,7 +165,7 @@ class Notifier:
             worker.stop()
         for task in (*others, stopped):
             task.cancel()
-        await asyncio.wait(workers, timeout=_GRACE)
+        await asyncio.wait(workers, timeout=self._grace)
         for task in workers:
             task.cancel()
         await asyncio.gather(*workers, *others, return_exceptions=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rota.errors import RotaError
-from rota.grouping import Decision, decide, retry_at
+from rota.grouping import FIRST_RETRY, Decision, decide, retry_at
 from rota.notify import Outcome, deliver
 from rota.outbox import Message, Outbox
 from rota.quantity import USEC, format_duration
@@ -46,6 +46,7 @@ class Worker:
         host: str,
         user: bool,
         patience: float,
+        first_retry: int = FIRST_RETRY,
         chance: Callable[[], float],
         tail: Callable[[Happening], Awaitable[list[str]]],
         deliver: Callable[[Path, Text, float], Awaitable[Outcome]] = deliver,
@@ -60,6 +61,7 @@ class Worker:
             host: name of the machine.
             user: what people are to type is of the user's agents.
             patience: seconds that a message may take to be sent.
+            first_retry: microseconds until it is tried again for the first time.
             chance: random numbers from 0 to 1.
             tail: returns the last lines of output of what happened; raises OSError if they cannot be read.
             deliver: sends a message.
@@ -71,6 +73,7 @@ class Worker:
         self._host = host
         self._rota = "rota --user" if user else "rota"
         self._patience = patience
+        self._first_retry = first_retry
         self._chance = chance
         self._tail = tail
         self._deliver = deliver
@@ -177,7 +180,7 @@ class Worker:
             self._outbox.sent(begun.id, now)
             log.info("%s: message %d was sent: %s", name, begun.id, text.subject)
             return
-        at = retry_at(begun.attempts, now, self._chance())
+        at = retry_at(begun.attempts, now, self._chance(), self._first_retry)
         if now - begun.created >= self._channel.expiry:
             self._outbox.give_up(begun.id, outcome.error, now)
             waited = format_duration(now - begun.created)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import socket
@@ -16,9 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rota import exporter
 from rota.errors import RotaError
-from rota.exporter import Exporter, Page, Request, parse
+from rota.exporter import USUAL, Exporter, Limits, Page, Request, parse
 from rota.lifetime import Lifetime
 from rota.metrics import Reading
 from tests.bus.house import House, Meeting, meeting
@@ -59,7 +59,9 @@ class Served:
         return next(line for line in body.splitlines() if line.startswith(b"rota_up "))
 
 
-def run(address: str, folder: Path, work: Callable[[Served], Awaitable[None]]) -> None:
+def run(
+    address: str, folder: Path, work: Callable[[Served], Awaitable[None]], limits: Limits = USUAL
+) -> None:
     async def main() -> None:
         tcp, unix = socket.socket(), socket.socket(socket.AF_UNIX)
         tcp.bind(("127.0.0.1", 0))
@@ -69,7 +71,7 @@ def run(address: str, folder: Path, work: Callable[[Served], Awaitable[None]]) -
             one.setblocking(False)
         async with meeting(address) as met:
             met.house.measured = [AGENT]
-            serving = asyncio.get_running_loop().create_task(Exporter(user=True).serve([tcp, unix]))
+            serving = asyncio.create_task(Exporter(user=True, limits=limits).serve([tcp, unix]))
             try:
                 await work(Served(met, [tcp, unix]))
                 assert not serving.done()
@@ -160,11 +162,7 @@ def test_who_asks_at_once_shares_one_answer(bus: str, tmp_path: Path) -> None:
     run(bus, tmp_path, work)
 
 
-def test_slow_clients_are_cut_off_and_hold_nobody_up(
-    bus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(exporter, "_CLIENT", 0.5)
-
+def test_slow_clients_are_cut_off_and_hold_nobody_up(bus: str, tmp_path: Path) -> None:
     async def work(served: Served) -> None:
         mute = [await served.connect() for _ in range(20)]
         drip = await served.connect()
@@ -176,12 +174,10 @@ def test_slow_clients_are_cut_off_and_hold_nobody_up(
             except ConnectionResetError:
                 writer.close()
 
-    run(bus, tmp_path, work)
+    run(bus, tmp_path, work, Limits(client=1))
 
 
-def test_who_does_not_read_is_cut_off(bus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporter, "_CLIENT", 0.5)
-
+def test_who_does_not_read_is_cut_off(bus: str, tmp_path: Path) -> None:
     async def work(served: Served) -> None:
         served.house.measured = [AGENT | {"agent": f"a{number}"} for number in range(3000)]
         with socket.socket() as deaf:
@@ -202,12 +198,10 @@ def test_who_does_not_read_is_cut_off(bus: str, tmp_path: Path, monkeypatch: pyt
             assert length is not None
             assert len(found) < int(length[1])
 
-    run(bus, tmp_path, work)
+    run(bus, tmp_path, work, Limits(client=0.5))
 
 
-def test_too_many_clients_are_turned_away(bus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporter, "_MOST", 4)
-
+def test_too_many_clients_are_turned_away(bus: str, tmp_path: Path) -> None:
     async def work(served: Served) -> None:
         waiting = [await served.connect() for _ in range(4)]
         await asyncio.sleep(0.1)
@@ -215,17 +209,17 @@ def test_too_many_clients_are_turned_away(bus: str, tmp_path: Path, monkeypatch:
             await served.ask()
         for _, writer in waiting:
             writer.close()
-        await asyncio.sleep(0.1)
-        assert await served.up() == b"rota_up 1.0"
+        async with asyncio.timeout(5):
+            while True:  # until it has noticed that they left
+                with contextlib.suppress(ConnectionResetError):
+                    assert await served.up() == b"rota_up 1.0"
+                    break
+                await asyncio.sleep(0.01)
 
-    run(bus, tmp_path, work)
+    run(bus, tmp_path, work, Limits(clients=4))
 
 
-def test_rotad_that_does_not_answer_is_down(
-    bus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(exporter, "_ROTAD", 0.5)
-
+def test_rotad_that_does_not_answer_is_down(bus: str, tmp_path: Path) -> None:
     class Silent(House):
         async def metrics(self) -> dict[str, Any]:
             await asyncio.sleep(60)
@@ -241,7 +235,7 @@ def test_rotad_that_does_not_answer_is_down(
         assert await served.up() == b"rota_up 0.0"
         assert asyncio.get_running_loop().time() - started < 5
 
-    run(bus, tmp_path, work)
+    run(bus, tmp_path, work, Limits(rotad=1))
 
 
 def test_without_rotad_or_without_a_bus_it_is_down(
@@ -276,7 +270,7 @@ def test_it_ends_when_nobody_asks(tmp_path: Path) -> None:
             one.listen()
             one.setblocking(False)
             async with asyncio.timeout(5):
-                await Exporter(user=True, idle=0.2).serve([one])
+                await Exporter(user=True, limits=Limits(idle=0.2)).serve([one])
         assert (tmp_path / "m.sock").exists(), "systemd listens on"
 
     asyncio.run(main())

@@ -128,10 +128,10 @@ class Scene:
         for name, url in urls.items():
             (self.credentials / f"channel.{name}").write_text(url)
 
-    async def start(self, patience: float = 20) -> Notifier:
+    async def start(self, patience: float = 20, **more: Any) -> Notifier:
         """Start rotad-notify, and wait until it has heard of rotad."""
         self.notifier = Notifier(
-            self.folder, self.credentials, user=True, address=self.address, patience=patience
+            self.folder, self.credentials, user=True, address=self.address, patience=patience, **more
         )
         self.task = asyncio.create_task(self.notifier.run())
         await self.until(self._heard)
@@ -145,6 +145,17 @@ class Scene:
         if self.rotad.exported is None:
             return bool(self.notifier._hearings)
         return self.notifier.outbox.cursor("rotad") is not None
+
+    def channel(self) -> Table:
+        """Return how the first channel does."""
+        assert self.notifier is not None
+        found: Table = json.loads(self.notifier.status())["channels"][0]
+        return found
+
+    def heard_all(self) -> bool:
+        """Tell whether all that rotad recorded was heard."""
+        assert self.notifier is not None
+        return bool(json.loads(self.notifier.status())["sources"][0]["seq"] == len(self.rotad.recorded))
 
     async def stop(self) -> None:
         if self.notifier is not None and self.task is not None:
@@ -204,12 +215,11 @@ def test_a_failure_and_what_follows(private_bus: str, tmp_path: Path, hook: Webh
 
 def test_a_hundred_failures_are_one_message(private_bus: str, tmp_path: Path, hook: Webhook) -> None:
     async def work(scene: Scene) -> None:
-        scene.declare(rules(group=1_000_000), ops=hook.url)
+        scene.declare(rules(group=3_000_000), ops=hook.url)
         await scene.start()
         for number in range(100):
             scene.rotad.ran(number, status=1, agent=f"agent-{number % 7}")
-        await scene.until(lambda: hook.got)
-        await asyncio.sleep(1.5)
+        await scene.until(lambda: hook.got and scene.heard_all() and scene.channel()["waiting"] == 0)
 
     play(private_bus, tmp_path, work)
     (subject,) = hook.subjects
@@ -275,18 +285,14 @@ def test_events_that_were_forgotten_are_told_of(private_bus: str, tmp_path: Path
     assert "forgotten" not in third
 
 
-def test_a_channel_that_hangs_or_fails_keeps_no_other_waiting(
-    private_bus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("rota.notifier._GRACE", 0.2)
-
+def test_a_channel_that_hangs_or_fails_keeps_no_other_waiting(private_bus: str, tmp_path: Path) -> None:
     async def work(scene: Scene) -> None:
         with webhook() as good, webhook() as bad, webhook() as slow, mailbox() as (url, mails):
             bad.status, slow.hang = 500, 100
             table = rules(channels=["slow", "bad", "none", "good", "mail"])
             table["channels"] = dict.fromkeys(table["routes"][0]["channels"], table["channels"]["ops"])
             scene.declare(table, bad=bad.url, slow=f"{slow.url}?rto=90", good=good.url, mail=url, none="#")
-            notifier = await scene.start(patience=90)
+            notifier = await scene.start(patience=90, grace=0.2)
             scene.rotad.ran(1, status=1)
 
             def told() -> dict[str, Table]:
@@ -313,19 +319,16 @@ def test_a_channel_that_hangs_or_fails_keeps_no_other_waiting(
     play(private_bus, tmp_path, work)
 
 
-def test_a_channel_that_comes_back(
-    private_bus: str, tmp_path: Path, hook: Webhook, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("rota.grouping.FIRST_RETRY", 300_000)
-
+def test_a_channel_that_comes_back(private_bus: str, tmp_path: Path, hook: Webhook) -> None:
     async def work(scene: Scene) -> None:
         scene.declare(rules(), ops=hook.url)
         hook.status = 503
-        await scene.start()
-        for number in range(1, 6):
+        await scene.start(first_retry=300_000)
+        scene.rotad.ran(1, status=1)
+        await scene.until(lambda: scene.channel()["attempts"])
+        for number in range(2, 6):
             scene.rotad.ran(number, status=1)
-            await asyncio.sleep(0.1)
-        await asyncio.sleep(1.5)
+        await scene.until(lambda: scene.heard_all() and scene.channel()["attempts"] >= 3)
         assert hook.got == []
         hook.status = 200
         await scene.until(lambda: len(hook.got) == 2)
@@ -416,10 +419,9 @@ def test_what_the_keeper_escalates(private_bus: str, tmp_path: Path, hook: Webho
 
 
 def test_what_the_keeper_finds_before_it_can_be_asked(
-    private_bus: str, tmp_path: Path, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+    private_bus: str, tmp_path: Path, hook: Webhook
 ) -> None:
     """It takes its name, works, and only then has an object; nothing was ever heard of it before."""
-    monkeypatch.setattr("rota.hearing._AGAIN", 0.2)
 
     async def work(scene: Scene) -> None:
         bus = await connect(user=True, address=scene.address)

@@ -88,6 +88,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(body)
         else:
+            time.sleep(0.1 if kind == "late" else 0)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 from rota_agents.home_keeper.checks.engine import Container
-from rota_agents.home_keeper.probes import containers
-from rota_agents.home_keeper.probes.containers import ContainerSource
+from rota_agents.home_keeper.probes.containers import ContainerSource, sources
 from rota_agents.home_keeper.probes.engine import Refused
 from rota_agents.home_keeper.probes.polling import Observation, wall_clock
 from rota_agents.home_keeper.remedies.containers import remedies
@@ -107,12 +106,12 @@ async def _act(work: object) -> None:
     await work  # type: ignore[misc]
 
 
-def test_a_look_that_fails_leaves_no_other_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_that_fails_leaves_no_other_behind(tmp_path: Path) -> None:
     """Else it would go on beside the next session, and put down what it saw in this one."""
-    monkeypatch.setattr(containers, "_GLANCE", 0)
-    found, ended = source(tmp_path / "docker.sock"), []
+    found = ContainerSource(Engine("", str(tmp_path / "docker.sock")), Containers(), glance=0)
+    ended = []
 
-    class Engine:
+    class Refusing:
         async def listed(self) -> dict[str, tuple[str, str]]:
             return {"a": ("running", "web"), "b": ("running", "db")}
 
@@ -127,7 +126,7 @@ def test_a_look_that_fails_leaves_no_other_behind(tmp_path: Path, monkeypatch: p
     class Silent:
         queue: asyncio.Queue[None] = asyncio.Queue()
 
-    found.connection = Engine()
+    found.connection = Refusing()
 
     async def live() -> None:
         with pytest.raises(Refused, match="it cannot tell"):
@@ -137,29 +136,31 @@ def test_a_look_that_fails_leaves_no_other_behind(tmp_path: Path, monkeypatch: p
     asyncio.run(live())
 
 
-def test_a_clock_that_is_set_back_puts_no_list_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is due an hour later by the clock on the wall is looked at no later than the next list."""
-    monkeypatch.setattr(containers, "_GLANCE", 0.1)
-    found, hour = source(tmp_path / "docker.sock"), 3600 * 1_000_000
-    found._again = wall_clock() + hour
-    lists = 0
+def test_a_clock_that_is_set_back_puts_no_list_off(tmp_path: Path) -> None:
+    """What is due an hour later by the clock on the wall is looked at no later than the next list.
 
-    class Engine:
+    The clock goes back at each list, so the engine is played: none does that.
+    """
+    lists, hour = 0, 3600 * 1_000_000
+    engine = Engine("", str(tmp_path / "docker.sock"))
+    found = ContainerSource(engine, Containers(), now=lambda: wall_clock() - lists * hour, glance=0.1)
+    found._again = wall_clock() + hour
+
+    class Listed:
         async def listed(self) -> dict[str, tuple[str, str]]:
             nonlocal lists
             lists += 1
-            found._now = lambda: wall_clock() - lists * hour
             return {}
 
     class Silent:
         queue: asyncio.Queue[None] = asyncio.Queue()
 
-    found.connection = Engine()
+    found.connection = Listed()
 
     async def live() -> None:
         task = asyncio.create_task(found._listen(Silent(), lambda _: None))
         with suppress(TimeoutError):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while lists < 3:
                     await asyncio.sleep(0.02)
         task.cancel()

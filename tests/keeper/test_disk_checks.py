@@ -7,8 +7,7 @@ import json
 import os
 import subprocess
 import tempfile
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from rota_agents.home_keeper.words import Finding
 from rota.watch_rules import limits, resolve
 from rota.watches import Disk
 from rota.watching import Watching
+from tests.keeper.hanging import alone, hanging
 
 S, MIB, GIB = 1_000_000, 1024**2, 1024**3
 RULES = Disk(limits("space", declared=True), limits("inodes", declared=True), 100 * GIB)
@@ -220,35 +220,29 @@ def test_a_real_file_system_is_remounted(mounted: Path) -> None:
     asyncio.run(live())
 
 
-def test_one_that_hangs_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No file system can be made to hang here, so the call is: what the thread then does is as real."""
-    release, real = threading.Event(), os.statvfs
+def test_one_that_hangs_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    nas = str(tmp_path)
 
-    def statvfs(path: str) -> os.statvfs_result:
-        if path == "/nas":
-            release.wait(30)
-        return real("/")
-
-    monkeypatch.setattr(os, "statvfs", statvfs)
-    table = tmp_path / "mountinfo"
-    table.write_text(
-        "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n23 22 0:44 / /nas rw - nfs4 nas:/export rw,vers=4.2\n"
-    )
-
-    async def live() -> None:
+    async def live(release: Callable[[], None]) -> None:
         threads = Threads()
-        look = probes.Volumes(threads, S, frozenset(), table)
+        look = probes.Volumes(threads, S, frozenset())
         for _ in range(2):
             by_point = {one.point: one for one in await look()}
             assert by_point["/"].unanswered == "" and by_point["/"].total > 0
-            assert by_point["/nas"].unanswered == "no answer within 1s"
-        assert threads.busy == {"statvfs /nas"}
-        release.set()
-        while threads.busy:
-            await asyncio.sleep(0.01)
-        assert {one.unanswered for one in await look()} == {""}
+            assert (by_point[nas].type, by_point[nas].unanswered) == ("fuse.hanging", "no answer within 1s")
+        assert threads.busy == {f"statvfs {nas}"}
+        release()
+        async with asyncio.timeout(60):
+            while threads.busy:
+                await asyncio.sleep(0.01)
+        (answered,) = [one for one in await look() if one.point == nas]
+        assert (answered.unanswered, answered.total) == ("", 1000 * 4096)
 
-    asyncio.run(live())
+    def work() -> None:
+        with hanging(tmp_path) as release:
+            asyncio.run(live(release))
+
+    alone(work)
 
 
 def test_which_mounts_are_looked_at(tmp_path: Path) -> None:

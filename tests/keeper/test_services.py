@@ -347,6 +347,7 @@ def test_a_credential_that_is_no_url(url: str | None, why: str, database: Any) -
 def test_without_asyncpg_the_check_says_what_to_install(
     database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # here it is installed; None is how Python marks a module that is not to be found
     monkeypatch.setitem(__import__("sys").modules, "asyncpg", None)
     assert (
         "asyncpg is missing; install python3-asyncpg"

@@ -53,6 +53,7 @@ class ContainerSource:
         *,
         now: Callable[[], int] = wall_clock,
         patience: float = _PATIENCE,
+        glance: float = _GLANCE,
     ) -> None:
         """Prepare to follow; `follow` does.
 
@@ -61,6 +62,7 @@ class ContainerSource:
             rules: how containers are watched.
             now: returns microseconds since 1970.
             patience: seconds that the engine may be away before that is more than a note.
+            glance: seconds between two looks at what is running, beside what the engine tells.
         """
         self.name = engine.check
         self.engine = engine
@@ -69,6 +71,7 @@ class ContainerSource:
         self._rules = rules
         self._now = now
         self._patience = patience
+        self._glance = glance
         self._judge = Judge(engine, rules, 0)
         self._found: dict[str, Container] = {}
         self._tracks: dict[str, Track] = {}
@@ -163,14 +166,14 @@ class ContainerSource:
     async def _listen(self, stream: Stream, put: Put) -> None:
         # By a clock that nobody sets: what is due by the other is late by no more than this.
         clock = asyncio.get_running_loop().time
-        glance = clock() + _GLANCE
+        glance = clock() + self._glance
         while True:
             left = glance - clock()
             due = left if self._again is None else min(left, (self._again - self._now()) / SECOND)
             events = await _some(stream, due)
             dirty = {event.id: None for event in events if event is not None and self._hear(event)}
             if clock() >= glance:
-                glance = clock() + _GLANCE
+                glance = clock() + self._glance
                 listed = await self.connection.listed()
                 dirty |= {
                     key: None
