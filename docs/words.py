@@ -36,7 +36,9 @@ NOTES = {
     " So, first, `rota rearm --replaced-by NEW`: timers that differ are stopped and forgotten. Then the units"
     " are replaced, and `systemctl daemon-reload`. Then `rota rearm`: timers that do not run are made to"
     " count from their start. Then `systemctl start rota-agents.target`. Runs under way go on.",
-    "list": "Without rotad it shows what the units alone say, without history, and says so.",
+    "list": "Without rotad it shows what the units alone say, without history, and says so. Where Home Keeper"
+    " is enabled, a line below says how it does. It is no agent, though its unit is called like one's, and"
+    " not in --json: see `rota keeper`.",
     "show": "Of an agent: its schedule, next three slots, pause, unit, exposure (`systemd-analyze security`,"
     " 0 to 10), declaration, last thirty results and last five runs. Of a run: result, times, its slot, who"
     " started it, and what it used.",

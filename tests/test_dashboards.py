@@ -62,6 +62,36 @@ def test_alerts_and_dashboard_ask_for_what_there_is() -> None:
     assert len(asked) >= 10
 
 
+def test_prometheus_takes_what_the_dashboard_asks(tmp_path: Path) -> None:
+    asked = [query.replace("$__rate_interval", "5m") for query in queries()]
+    rules = [{"record": f"panel:{number}", "expr": expr} for number, expr in enumerate(asked)]
+    file = tmp_path / "rules.yml"
+    file.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}), encoding="utf-8")
+    done = promtool("check", "rules", str(file))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{len(asked)} rules found" in done.stdout
+
+
+def test_the_dashboard_groups_by_labels_that_there_are() -> None:
+    labels = {family.name: {*family.labels, "le", "instance"} for family in FAMILIES}
+    for query in queries():
+        grouped = {word.strip() for group in re.findall(r"by \((.*?)\)", query) for word in group.split(",")}
+        for metric in named(query):
+            family = re.sub(r"_(bucket|sum|count)$", "", metric)
+            assert grouped <= labels.get(metric, labels.get(family, set())), query
+
+
+def test_the_dashboard_shows_the_keeper() -> None:
+    shown = set().union(*(named(query) for query in queries()))
+    kept = {name for name in EXPOSED if name.startswith("rota_keeper_")}
+    # Its loop that stands still is an alert, and of its histogram the buckets say all.
+    absent = {
+        "rota_keeper_last_step_timestamp_seconds",
+        *(f"rota_keeper_recovery_seconds{suffix}" for suffix in ("_sum", "_count")),
+    }
+    assert kept - shown == absent
+
+
 def test_the_dashboard_is_whole() -> None:
     dashboard = json.loads(DASHBOARD.read_text(encoding="utf-8"))
     assert {item["name"] for item in dashboard["templating"]["list"]} == {"datasource", "instance", "agent"}

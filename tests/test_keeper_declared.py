@@ -347,10 +347,24 @@ PAGE = (ROOT / "docs/keeper.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```toml\n# /etc/rota/rota.toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-def test_what_the_page_shows_is_right(block: str, tmp_path: Path) -> None:
+PARTS = [
+    "[keeper]\nenable = true\n" + block
+    for page in ("hosts.md", "keeper-clean.md")
+    for block in re.findall(
+        r"^```toml\n(.*?)^```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+]
+
+
+@pytest.mark.parametrize("block", [*BLOCKS, *PARTS])
+def test_what_the_pages_show_is_right(block: str, tmp_path: Path) -> None:
     files = made(tmp_path / "etc", block)
     assert names.KEEPER_DROP_IN in files
+
+
+def test_every_page_shows_something() -> None:
+    assert len(BLOCKS) >= 5
+    assert len(PARTS) >= 3
 
 
 def test_the_defaults_that_the_page_shows_are_those() -> None:

@@ -272,6 +272,11 @@ def test_a_table_without_rows(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "A  B\n"
 
 
+def test_a_row_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table(("A", "B"), [(("x\ny\r\nz", ""), ("", "")), (("字", ""), ("1", ""))])
+    assert capsys.readouterr().out == "A      B\nx y z\n字     1\n"
+
+
 def test_in_a_pipe_nothing_is_cut_or_coloured() -> None:
     command = [sys.executable, "-c", PROGRAM]
     done = subprocess.run(command, capture_output=True, env=environment(), check=True)
@@ -297,8 +302,9 @@ def test_no_colour_where_it_is_not_wanted(changes: dict[str, str]) -> None:
     assert "failed" in shown
 
 
-def test_a_wide_terminal_shows_all() -> None:
-    assert bare(on_terminal(200)) == NOTHING_CUT
+@pytest.mark.parametrize("kind", ["xterm-256color", "dumb"])
+def test_a_wide_terminal_shows_all(kind: str) -> None:
+    assert bare(on_terminal(200, TERM=kind)) == NOTHING_CUT
 
 
 def test_a_table_that_fits_is_whole(terminal: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rota import __version__
 from rota.errors import DeclarationError, Exit, RotaError
-from rota.names import CONFIG_DIR, RULES_DIR, SYSTEM_UNIT_DIR
+from rota.names import CONFIG_DIR, KEEPER_AGENT, RULES_DIR, SYSTEM_UNIT_DIR
 
 _EPILOG = "Exit codes: 0 done, 1 it failed, 2 wrong usage or bad declaration, 3 no such agent or run, \
 4 rotad or systemd out of reach, 5 not authorised. rota(1) has the rest."
@@ -38,9 +38,17 @@ def _agents(verb: str) -> Callable[[argparse.Namespace], int]:
     def run(arguments: argparse.Namespace) -> int:
         from rota import cli_agents  # noqa: PLC0415  (D-Bus only for verbs that ask rotad)
 
+        _no_keeper(verb, arguments)
         return int(cli_agents.VERBS[verb](arguments))
 
     return run
+
+
+def _no_keeper(verb: str, arguments: argparse.Namespace) -> None:
+    if getattr(arguments, "agent", "") == KEEPER_AGENT:
+        from rota import keeper_glance  # noqa: PLC0415  (only for this one name)
+
+        keeper_glance.check(verb)
 
 
 def _common(defaults: bool) -> argparse.ArgumentParser:
@@ -178,6 +186,7 @@ def _history(verb: str) -> Callable[[argparse.Namespace], int]:
     def run(arguments: argparse.Namespace) -> int:
         from rota import cli_history  # noqa: PLC0415  (D-Bus only for verbs that ask rotad)
 
+        _no_keeper(verb, arguments)
         return int(cli_history.VERBS[verb](arguments))
 
     return run

@@ -17,11 +17,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rota import definitions, output, pauses, portrait
+from rota import definitions, keeper_glance, output, pauses, portrait
 from rota.cli_history import list_runs, moment, runs_table
 from rota.client import Client, client
 from rota.errors import Exit, RotaError
 from rota.events import BAD, OVER, Run
+from rota.keeper_glance import Glance
 from rota.names import AGENT_NAME, service_of, timer_of
 from rota.output import Cell
 from rota.quantity import format_size
@@ -45,8 +46,8 @@ def _state_directory(user: bool) -> Path:
     return Path.home() / ".local/state/rota" if user else Path("/var/lib/rota")
 
 
-async def _from_units(user: bool) -> list[dict[str, Any]]:
-    """Return what unit files and systemd alone tell of agents: no history."""
+async def _from_units(user: bool) -> tuple[list[dict[str, Any]], Glance | None]:
+    """Return what unit files and systemd alone tell of agents, no history; and of Home Keeper."""
     bus = await connect(user=user)
     try:
         systemd = Systemd(bus)
@@ -68,7 +69,7 @@ async def _from_units(user: bool) -> list[dict[str, Any]]:
                     "trend": [],
                 }
             )
-        return agents
+        return agents, await keeper_glance.look(systemd)
     finally:
         bus.disconnect()
 
@@ -80,17 +81,17 @@ def _warn(keeper: Table) -> None:
         output.talk(f"Home Keeper is gone{since}: {keeper.get('why', '')}.", "red")
 
 
-async def _agents(user: bool) -> tuple[list[dict[str, Any]], bool]:
-    """Return all agents, and whether rotad was there to tell their history."""
+async def _agents(user: bool) -> tuple[list[dict[str, Any]], Glance | None, bool]:
+    """Return all agents, a glance at Home Keeper, and whether rotad was there to tell agents' history."""
     try:
         async with client(user=user) as rotad:
             agents = await rotad.call("ListAgents", activate=False)
             _warn(await rotad.call("Keeper", activate=False))
-            return agents, True
+            return agents, await keeper_glance.look(Systemd(rotad.bus)), True
     except RotaError as error:
         if error.exit_code is not Exit.UNREACHABLE:
             raise
-    return await _from_units(user), False
+    return *await _from_units(user), False
 
 
 def _next(agent: Table, present: int) -> Cell:
@@ -148,16 +149,23 @@ def _closing(agents: list[dict[str, Any]], present: int) -> str:
 
 def list_(arguments: argparse.Namespace) -> int:
     """List agents: schedule, next run, last result."""
-    agents, complete = asyncio.run(_agents(arguments.user))
+    agents, keeper, complete = asyncio.run(_agents(arguments.user))
     if not complete:
         output.talk("rotad is not running: no history, only what the units say.", "yellow")
     if arguments.json:
         output.emit_json(agents)
         return int(Exit.OK)
-    if not agents:
-        output.line("No agents. Declare one in agents.d/NAME.toml, then: rota apply")
-        return int(Exit.OK)
     present = output.now()
+    if agents:
+        _table(agents, present)
+    else:
+        output.line("No agents. Declare one in agents.d/NAME.toml, then: rota apply")
+    if keeper is not None:
+        output.line(*keeper.line(present))
+    return int(Exit.OK)
+
+
+def _table(agents: list[dict[str, Any]], present: int) -> None:
     rows = [
         (
             (agent["name"], "bold"),
@@ -170,7 +178,6 @@ def list_(arguments: argparse.Namespace) -> int:
     ]
     output.table(("AGENT", "SCHEDULE", "NEXT", "LAST", "TREND"), rows, flexible=(1, 2))
     output.line(_closing(agents, present))
-    return int(Exit.OK)
 
 
 async def _agent_or_run(user: bool, name: str) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:

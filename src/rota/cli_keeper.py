@@ -16,6 +16,7 @@ from rota.errors import Exit, RotaError
 from rota.keeper_client import ask, tell
 from rota.output import Cell
 from rota.quantity import USEC, parse_duration
+from rota.telling import short
 
 Table = Mapping[str, Any]
 
@@ -81,7 +82,7 @@ def _findings(status: Table, present: int) -> Iterator[list[Cell]]:
 
 
 def _since(at: int, present: int) -> str:
-    return output.ago(at, present).removesuffix(" ago")
+    return output.ago(at, present).removesuffix(" ago").replace("just now", "0s")
 
 
 def _result(remedy: Table) -> Cell:
@@ -184,7 +185,7 @@ def _history(arguments: argparse.Namespace) -> None:
             (one["target"], "bold"),
             (one["problem"], _COLOURS.get(one["severity"], "")),
             _lasted(one, present),
-            (one["summary"], ""),
+            (short(one["target"], one["summary"]), ""),
         ]
         for one in history["findings"]
     ]

@@ -71,6 +71,6 @@ async def _absent(bus: MessageBus) -> RotaError:
         )
     return RotaError(
         "Home Keeper is not enabled",
-        "Declare [keeper] in rota.toml, then run rota apply.",
+        "Declare [keeper] with enable = true in rota.toml, then run rota apply.",
         Exit.UNREACHABLE,
     )

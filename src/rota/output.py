@@ -204,37 +204,30 @@ def table(
         flexible: columns that are cut first where the terminal is too narrow.
     """
     from rich.console import Console  # noqa: PLC0415  (a third of the time of `rota list`)
-    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
     terminal, coloured = sys.stdout.isatty(), colour(sys.stdout)
-    width = shutil.get_terminal_size().columns if terminal else 1000
     console = Console(
-        file=sys.stdout, width=width, force_terminal=coloured, highlight=False, emoji=False, markup=False
+        file=sys.stdout, force_terminal=coloured, highlight=False, emoji=False, markup=False, soft_wrap=True
     )
-    lines = [[_text(cell) for cell in row] for row in rows]
-    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold" if coloured else "")
+    titles = [Text(header.lstrip(">"), "bold" if coloured else "") for header in headers]
+    lines = [titles, *([_text(cell) for cell in row] for row in rows)]
     natural = [
-        max([len(header.lstrip(">")), *(len(row[index]) for row in lines)])
-        for index, header in enumerate(headers)
+        max(cells) for cells in zip(*([cell.cell_len for cell in line] for line in lines), strict=True)
     ]
-    for header, cut in zip(headers, _widths(natural, width, flexible), strict=True):
-        shown.add_column(
-            header.lstrip(">"),
-            justify="right" if header.startswith(">") else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            width=cut,
-        )
-    for row in lines:
-        shown.add_row(*row)
+    widths = _widths(natural, shutil.get_terminal_size().columns, flexible) if terminal else natural
     with console.capture() as captured:
-        console.print(shown)
+        for line in lines:
+            for cell, width, header in zip(line, widths, headers, strict=True):
+                cell.truncate(width, overflow="ellipsis")
+                cell.align("right" if header.startswith(">") else "left", width)
+            console.print(Text("  ").join(line))
     sys.stdout.write("\n".join(text.rstrip() for text in captured.get().splitlines()) + "\n")
 
 
 def _text(cell: Cell | Sequence[Cell]) -> Text:
-    """Return one cell as rich's text."""
+    """Return one cell as rich's text, of one line."""
     from rich.text import Text  # noqa: PLC0415  (with the table's)
 
     parts = [cell] if cell and isinstance(cell[0], str) else list(cell)
-    return Text.assemble(*((str(part[0]), str(part[1])) for part in parts))
+    return Text.assemble(*((" ".join(str(part[0]).splitlines()), str(part[1])) for part in parts))

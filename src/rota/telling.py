@@ -198,6 +198,11 @@ def _phrase(target: str, summary: str) -> str:
     return f": {summary}" if summary else ""
 
 
+def short(target: str, summary: str) -> str:
+    """Return a summary beside its target's name: without that, and without where to look."""
+    return _phrase(target, summary.partition(_ASIDE)[0]).removeprefix(": ")
+
+
 def _found(data: Mapping[str, Any], what: str) -> dict[str, Any]:
     return {"title": what or str(data.get("problem", "")), "last_line": str(data.get("said", ""))}
 

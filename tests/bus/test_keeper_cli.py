@@ -105,6 +105,8 @@ def test_what_a_person_reads(house: House, tmp_path: Path) -> None:
         history = house.seen("keeper", "history", GATE)
         assert max(map(len, history.splitlines())) <= 80, history
         assert "so far" in history and history.count("run-agent nobody") == 2
+        (found,) = [line for line in house.rota("keeper", "history", GATE).splitlines() if "so far" in line]
+        assert found.count(GATE.partition(":")[2]) == 1, "what is wrong is told without the target's name"
         assert (
             house.rota("keeper", "history", "unit:none.service") == "Nothing is known of unit:none.service.\n"
         )

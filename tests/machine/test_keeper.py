@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,23 @@ def test_it_runs_as_nobody_in_particular(kept: House) -> None:
     assert machine.run(f"ps -o user= -p {pid}").stdout.strip() == "rota-keeper"
     assert machine.run(f"grep CapEff /proc/{pid}/status").stdout.split()[1] == "0" * 16
     assert shown(machine, "StatusText") == "no findings"
+
+
+def test_it_is_listed_and_yet_no_agent(kept: House) -> None:
+    machine = kept.machine
+    last = kept.rota("list").stdout.splitlines()[-1]
+    assert re.fullmatch(r"Home Keeper: running for \d+\w+; no findings \(rota keeper\)\.", last), last
+    assert "home-keeper" not in {agent["name"] for agent in kept.json("list")}
+    kept.rota("show home-keeper", code=3)
+    machine.run("systemctl stop rotad")
+    assert kept.rota("list").stdout.splitlines()[-1].startswith("Home Keeper: running for ")
+    machine.run("systemctl start rotad")
+    closed(machine, "gate")
+    machine.wait_for(lambda: "1 finding, 1 question open" in kept.rota("list").stdout, 20, "a finding")
+    machine.run(f"systemctl kill --signal KILL {KEEPER_SERVICE}")
+    machine.wait_for(lambda: "running for" in kept.rota("list").stdout, 20, "another one")
+    machine.run(f"systemctl stop {KEEPER_SERVICE}")
+    assert "Home Keeper: not running, inactive" in kept.rota("list").stdout
 
 
 def test_an_agent_is_run_by_the_keeper(kept: House) -> None:
@@ -234,6 +252,7 @@ def test_rotad_misses_it(kept: House) -> None:
 
 
 def test_disabled_is_not_missed(house: House) -> None:
+    assert "Home Keeper" not in house.rota("list").stdout
     assert house.rota("keeper", code=4).stderr.startswith(
         "rota: Home Keeper is not enabled\nDeclare [keeper]"
     )
