@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from rota_agents.home_keeper.checks.engine import Container
-from rota_agents.home_keeper.probes.containers import ContainerSource, sources
+from rota_agents.home_keeper.probes.containers import ContainerSource
 from rota_agents.home_keeper.probes.engine import Refused
 from rota_agents.home_keeper.probes.polling import Observation, wall_clock
 from rota_agents.home_keeper.remedies.containers import remedies
