@@ -386,14 +386,16 @@ class Storm:
         account.faults += [f"rotad said: {line}" for line in log.splitlines() if "Traceback" in line]
 
     def _judge_events(self) -> None:
-        events = _lines(self._insist("rota --json events --since 0"))
-        self.account.events = events
+        events: list[Run] = []
         followed: list[Run] = []
         for _ in range(50):
+            # What a run said may be filed only now: the follower sees it behind a list that was made before.
+            events = _lines(self._insist("rota --json events --since 0"))
             followed = _lines((self.disk / FOLLOWED[1:]).read_text(encoding="utf-8"))
-            if len(followed) >= len(events):
+            if len(followed) == len(events):
                 break
             time.sleep(0.1)
+        self.account.events = events
         self.account.faults += storm.replay(events, followed)
 
     def _judge_rebuilt(self) -> None:
