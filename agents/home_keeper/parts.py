@@ -25,9 +25,7 @@ Carry = Callable[[Action], Awaitable[Mapping[str, Any]]]
 PATIENCE = 300.0
 """Seconds that a remedy may take, unless it is one of these."""
 _UNIT = 3600.0
-LONGER: Mapping[str, float] = {
-    "run-agent": 6 * 3600.0, "clean": _UNIT, "restart-unit": _UNIT, "start-unit": _UNIT
-}  # fmt: skip
+LONGER: Mapping[str, float] = {"clean": _UNIT, "restart-unit": _UNIT, "start-unit": _UNIT}
 """What is started has a timeout of its own, which is to come first: units take as long as they say."""
 _CONTAINER = 3600.0
 """Seconds that a container may be given to end."""
@@ -57,9 +55,14 @@ class Parts:
         }
         self._config = config
 
-    def patience(self, remedy: Remedy) -> float:
-        """Return how long a remedy may take, seconds: longer than what it starts is given by others."""
+    def patience(self, remedy: Remedy) -> float | None:
+        """Return how long a remedy may take, seconds: longer than what it starts is given by others.
+
+        None: it sees to that itself. Which limit an agent has is known when it is run.
+        """
         word, config = remedy.word, self._config
+        if word == "run-agent":
+            return None
         if word == "run-command" and (command := config.commands.get(remedy.argument)) is not None:
             return command.timeout / USEC + MARGIN
         if word.endswith("-container"):

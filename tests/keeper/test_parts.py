@@ -25,6 +25,12 @@ CONFIG = Config(
 PARTS = Parts(CONFIG, user=False)
 
 
+def patience(remedy: Remedy) -> float:
+    found = PARTS.patience(remedy)
+    assert found is not None
+    return float(found)
+
+
 def test_there_is_something_for_every_remedy() -> None:
     known = {word for table in words._WORDS.values() for word in table.values()}
     assert {*PARTS.remedies} == known | {"run-agent", "run-command"}
@@ -32,16 +38,17 @@ def test_there_is_something_for_every_remedy() -> None:
 
 @pytest.mark.parametrize(("command", "seconds"), [("renew", 3 * 3600), ("short", 1)])
 def test_a_command_is_waited_for_as_long_as_it_was_declared(command: str, seconds: int) -> None:
-    found = PARTS.patience(Remedy("run-command", command))
+    found = patience(Remedy("run-command", command))
     assert seconds + STOPPING < found < seconds + 300
 
 
 def test_cleaning_is_waited_for_until_systemd_has_ended_it() -> None:
     (limit,) = re.findall("^TimeoutStartSec=(.*)$", CLEAN.read_text("utf-8"), re.M)
-    assert PARTS.patience(Remedy("clean")) > parse_duration(limit) / USEC + STOPPING
+    assert patience(Remedy("clean")) > parse_duration(limit) / USEC + STOPPING
 
 
 def test_others() -> None:
-    assert PARTS.patience(Remedy("restart-container")) > 3600 + 1800
-    assert PARTS.patience(Remedy("restart-unit")) > 3600, "a oneshot unit's start is its whole work"
+    assert patience(Remedy("restart-container")) > 3600 + 1800
+    assert patience(Remedy("restart-unit")) > 3600, "a oneshot unit's start is its whole work"
     assert PARTS.patience(Remedy("reset-failed")) == PARTS.patience(Remedy("unheard-of")) == PATIENCE
+    assert PARTS.patience(Remedy("run-agent", "opener")) is None, "as long as the agent's own timeout"

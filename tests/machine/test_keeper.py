@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,6 +118,25 @@ def test_an_agent_is_run_by_the_keeper(kept: House) -> None:
     assert remedy["report"]["run"] == run["id"]
     assert (run["trigger"], run["requested_by"]) == ("person", "rota-keeper")
     machine.run("systemctl stop test-opener; rm -rf /run/opener", check=False)
+
+
+def test_an_agent_is_waited_for_as_long_as_its_timeout_lets_it_run(house: House) -> None:
+    """systemd knows the timeout; only a run that has none is not waited for until its end."""
+    for name, timeout in (("brief", "3s"), ("endless", "infinity")):
+        house.declare(name, f'command = ["sleep", "1000"]\ntimeout = "{timeout}"\n')
+    program = Path(__file__).with_name("agent_remedy.py").read_text(encoding="utf-8")
+
+    def act(name: str) -> dict[str, Any]:
+        done = house.machine.run(["python3", "-sP", "-", name, "0.5"], input=program)
+        return dict(json.loads(done.stdout))
+
+    brief, endless = act("brief"), act("endless")
+    assert brief["state"] == "timed-out"
+    assert (endless["state"], endless["error"].partition(", ")[0].rpartition(" of ")[2]) == (
+        "running",
+        "endless still goes on",
+    )
+    assert house.runs("endless")[-1]["state"] == "running"
 
 
 def test_a_keeper_that_hangs_is_started_again_and_has_forgotten_nothing(kept: House) -> None:
