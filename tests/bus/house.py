@@ -116,6 +116,10 @@ class House:
         self._note("metrics")
         return {"lag": 0, "events": 2**40, "agents": self.measured}
 
+    def health(self, since: int) -> dict[str, Any]:
+        self._note("health", since)
+        return {"lag": 0, "store": "1234abcd", "seq": 2**40, "names": [], "paused": [], "agents": []}
+
     def keeper(self) -> dict[str, Any]:
         self._note("keeper")
         return {"enabled": False, "lost": False}
