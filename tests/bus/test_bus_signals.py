@@ -100,7 +100,7 @@ def test_a_burst_of_signals(private_bus: str) -> None:
         got = await subscribe(met.caller)
         for _ in range(count):
             met.exported.run_changed(RUN)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while len(got) < count:
                 await asyncio.sleep(0.01)
         assert len((await met.ask("ListAgents")).body[0]) == len(NAMES)
@@ -146,9 +146,9 @@ def test_one_who_asks_and_never_listens(private_bus: str) -> None:
                 for serial in range(2, 2002)
             )
             rude.setblocking(False)
-            await asyncio.wait_for(loop.sock_sendall(rude, b"".join(calls)), 20)
+            await asyncio.wait_for(loop.sock_sendall(rude, b"".join(calls)), 60)
             assert len((await met.ask("ListAgents")).body[0]) == len(NAMES)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while len(met.house.asked) < 100:
                     await asyncio.sleep(0.01)
         assert len((await met.ask("ListAgents")).body[0]) == len(NAMES)

@@ -50,7 +50,7 @@ async def slow_stops(met: Meeting) -> AsyncIterator[asyncio.Event]:
 async def listed(met: Meeting) -> None:
     """See that somebody else gets an answer."""
     other = await connect(user=True, address=met.address)
-    reply = await asyncio.wait_for(other.call(asking("ListAgents")), 5)
+    reply = await asyncio.wait_for(other.call(asking("ListAgents")), 20)
     assert reply is not None
     assert len(reply.body[0]) == len(NAMES)
     other.disconnect()
@@ -63,7 +63,8 @@ def test_what_is_too_much_is_refused_and_the_rest_answered(private_bus: str) -> 
                 asyncio.ensure_future(met.caller.call(asking("StopAgent", "a")))
                 for _ in range(UNANSWERED + 50)
             ]
-            refused, _ = await asyncio.wait(asked, timeout=3)
+            await asyncio.wait(asked[UNANSWERED:], timeout=60)
+            refused, _ = await asyncio.wait(asked, timeout=1)
             assert len(refused) == 50
             assert refused == set(asked[UNANSWERED:])
             replies = [future.result() for future in refused]
@@ -87,7 +88,7 @@ def test_slow_calls_hold_up_nobody_and_not_even_their_caller(private_bus: str) -
             await listed(met)
             assert len((await met.ask("ListAgents")).body[0]) == len(NAMES)
             assert not any(future.done() for future in slow)
-        await asyncio.wait_for(asyncio.gather(*slow), 5)
+        await asyncio.wait_for(asyncio.gather(*slow), 20)
 
     run(private_bus, work)
 
@@ -102,11 +103,11 @@ def test_what_waits_of_one_who_is_gone_is_not_done(private_bus: str) -> None:
                 await asyncio.sleep(0.01)
             await ask_bus(rude, "NameHasOwner", BUS_NAME)  # all that was sent before has been sent
             rude.disconnect()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while any(lane.waiting for lane in met.exported._turns._lanes.values()):
                     await asyncio.sleep(0.01)
             over.set()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while len(met.exported._turns):
                     await asyncio.sleep(0.01)
         assert len(met.house.asked) < 10

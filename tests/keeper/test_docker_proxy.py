@@ -78,7 +78,7 @@ class Kit:
             writer.write(data)
             if end:
                 writer.write_eof()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 return await reader.read()
         return b""
 
