@@ -174,6 +174,7 @@ def test_an_answer_byte_by_byte_costs_no_more_than_its_bytes() -> None:
         return real(data, most, ended=ended)
 
     with raw_server(drip) as port, pytest.MonkeyPatch.context() as patch:
+        # the real one, counted: how long it takes would depend on the machine
         patch.setattr(http, "parse", counted)
         assert look(http=f"http://{LOCALHOST}:{port}/", timeout="20s", body="789") == {}
     assert calls == 1
