@@ -72,8 +72,11 @@ def test_what_is_too_much_is_refused_and_the_rest_answered(private_bus: str) -> 
             await listed(met)
             quiet = asking("StopAgent", "a", flags=MessageFlag.NO_REPLY_EXPECTED)
             await met.caller.send(quiet)
+            last = await met.caller.call(asking("StopAgent", "a"))  # by then, the one before was refused too
+            assert last is not None and last.error_name == LIMITS
             over.set()
-            replies = await asyncio.wait_for(asyncio.gather(*asked[:UNANSWERED]), 20)
+            # of one who asked for too much, each call is followed by a rest of nine times what it took
+            replies = await asyncio.wait_for(asyncio.gather(*asked[:UNANSWERED]), 200)
         assert {reply.message_type for reply in replies if reply} == {MessageType.METHOD_RETURN}
         assert len(met.house.asked) == UNANSWERED + 1
         assert (await met.ask("ListAgents")).message_type is MessageType.METHOD_RETURN
