@@ -169,7 +169,7 @@ class Meeting:
             body=list(body),
             flags=flags,
         )
-        reply = await asyncio.wait_for(self.caller.call(message), 5)
+        reply = await asyncio.wait_for(self.caller.call(message), 30)
         assert reply is not None
         return reply
 
@@ -188,7 +188,7 @@ class Meeting:
         command = ("busctl", f"--address={self.address}", "--no-pager", *arguments)
         pipe = asyncio.subprocess.PIPE
         done = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
-        out, err = await asyncio.wait_for(done.communicate(), 20)
+        out, err = await asyncio.wait_for(done.communicate(), 60)
         return (out + err).decode()
 
 

@@ -174,6 +174,7 @@ def test_an_answer_byte_by_byte_costs_no_more_than_its_bytes() -> None:
         return real(data, most, ended=ended)
 
     with raw_server(drip) as port, pytest.MonkeyPatch.context() as patch:
+        # the real one, counted: how long it takes would depend on the machine
         patch.setattr(http, "parse", counted)
         assert look(http=f"http://{LOCALHOST}:{port}/", timeout="20s", body="789") == {}
     assert calls == 1
@@ -387,11 +388,12 @@ async def main():
     script = (
         "ip link add v0 type veth peer name v1; ip link set v0 up; ip link set v1 up;"
         "ip addr add 192.0.2.1/24 dev v0;"
-        "ip neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev v0"
+        "ip neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev v0; ip addr add fe80::1/64 dev v0 nodad"
     )
     subprocess.run(["sh", "-euc", script], check=True)
     print("192.0.2.1", await told("192.0.2.1"))
     print("192.0.2.2", await told("192.0.2.2", 300_000))
+    print("fe80::1%v0", await told("fe80::1%v0"))
     allow("1 0")
     print(await told("127.0.0.1"))
 
@@ -408,6 +410,7 @@ def test_a_real_ping() -> None:
         "192.0.2.2 network is unreachable",
         "192.0.2.1 answers",
         "192.0.2.2 no answer within 300ms",
+        "fe80::1%v0 answers",
     ]
     assert last in ("it may not ping", "answers"), "by the program, where it is"
 
@@ -477,3 +480,28 @@ def test_a_resolver_that_hangs_is_asked_once() -> None:
     silent = ["no answer within 1s resolve nas.example"]
     answers = ["answers resolve nas.example"]
     assert namespace(SILENT).splitlines() == [*silent * 3, *["True"] * 2, *answers]
+
+
+SEVERAL = """
+import asyncio, pathlib, subprocess, tempfile
+from rota_agents.home_keeper.probes import network
+from rota_agents.home_keeper.probes.threads import Threads
+
+with tempfile.NamedTemporaryFile("w") as hosts:
+    hosts.write("192.0.2.1 nas\\n192.0.2.2 nas\\n192.0.2.3 nas\\n")
+    hosts.flush()
+    subprocess.run(["mount", "--bind", hosts.name, "/etc/hosts"], check=True)
+
+asked = []
+
+async def reach(host, port):
+    asked.append(host)
+    await asyncio.sleep(60 if len(asked) < 3 else 0.1)
+    return port
+
+print(asyncio.run(network.first_of(Threads(), "nas", 22, 3_000_000, reach)), *sorted(asked))
+"""
+
+
+def test_an_address_that_is_silent_leaves_time_for_the_others() -> None:
+    assert namespace(SEVERAL) == "22 192.0.2.1 192.0.2.2 192.0.2.3\n"
