@@ -232,6 +232,7 @@ def test_json_is_the_same_as_toml(tmp_path: Path) -> None:
 
 
 A_NUMBER = 'agents.a.timeout: "5": has no unit; write for example "5s"'
+A_RUNNER = '{ claude = { command = ["claude", "-p", "{prompt}"] } }'
 NO_RUNNER = 'agents.a.runner: "r": unknown runner; declare [runners.r] in rota.json'
 WRONG_JSON: list[tuple[Any, list[str]]] = [
     ("{", ["not valid JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"]),
@@ -243,9 +244,9 @@ WRONG_JSON: list[tuple[Any, list[str]]] = [
     ({"agents": {"A": {"command": ["x"]}}}, [f'agents.A: "A": {NAME_RULE}']),
     ({"agents": {"a": {"prompt": "x", "runner": "r"}}}, [NO_RUNNER]),
     ({"bundled": ["disk-report"], "agents": {"disk-report": 5}}, ["agents.disk-report: must be a table"]),
-    ({"bundled": "disk-report"}, ["bundled: must be a list"]),
-    ({"runners": {"r": 5}}, ['runners.r: "5": must be a table']),
-    ({"runners": 5}, ['runners: "5": must be a table']),
+    ({"bundled": "disk-report"}, ['bundled: must be a list; write ["disk-report"]']),
+    ({"runners": {"r": 5}}, ['runners.r: "5": must be a table; write [runners.NAME] for each']),
+    ({"runners": 5}, [f'runners: "5": must be a table; write for example {A_RUNNER}']),
 ]  # fmt: skip
 
 
