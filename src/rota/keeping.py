@@ -170,7 +170,7 @@ class Keeper(Record):
     targets: Mapping[Pattern, KeeperTarget] = key(
         {},
         "Targets, KIND:NAME, or patterns with * and ?: the most specific that sets a key wins.",
-        {"container:web-*": {"mode": "ask"}},
+        {"unit:app-*.service": {"mode": "ask"}},
     )
 
 
