@@ -110,11 +110,14 @@ def test_bad_names(tmp_path: Path, name: str) -> None:
     assert line == f'agents.d/{shown}.toml: "{shown}": {NAME_RULE}'
 
 
-def test_the_longest_name_and_the_reserved_one(tmp_path: Path) -> None:
-    loaded = load(configuration(tmp_path, {"a" * 63: TRUE, "home-keeper": TRUE, "0": TRUE}))
+def test_the_longest_name_and_the_reserved_ones(tmp_path: Path) -> None:
+    named = ("a" * 63, "home-keeper", "docker-proxy", "0")
+    loaded = load(configuration(tmp_path, dict.fromkeys(named, TRUE)))
     assert found(loaded) == [
+        "agents.d/docker-proxy.toml: the name docker-proxy is rota-docker-proxy's, "
+        "through which the Home Keeper asks Docker",
         "agents.d/home-keeper.toml: the name home-keeper is the Home Keeper's own, "
-        "which [keeper] in rota.toml turns on"
+        "which [keeper] in rota.toml turns on",
     ]
     assert [len(item.name) for item in loaded.declarations] == [1, 63]
 

@@ -19,8 +19,6 @@ from rota.model import Agent, Declaration
 from rota.naming import Naming
 from rota.settings import HomeKeeper, Settings
 
-_RESERVED = {"home-keeper": "is the Home Keeper's own, which [keeper] in rota.toml turns on"}
-
 _TYPES: Mapping[str, str] = {
     "string_type": "a string",
     "bool_type": "true or false",
@@ -287,8 +285,8 @@ class _Reader:
         if not re.fullmatch(names.AGENT_NAME, name):
             message = "an agent's name is lower-case letters, digits and -, 63 characters at most"
             self.problems.append(Problem(file, prefix, message, name))
-        elif name in _RESERVED:
-            message = self.naming.message(f"the name {name} {_RESERVED[name]}")
+        elif name in names.RESERVED:
+            message = self.naming.message(f"the name {name} {names.RESERVED[name]}")
             self.problems.append(Problem(file, prefix, message))
         if not isinstance(raw, dict):
             self.problems.append(Problem(file, prefix, "must be a table"))
