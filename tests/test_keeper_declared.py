@@ -367,10 +367,12 @@ def test_systemd_takes_service_and_drop_in(tmp_path: Path) -> None:
 
 
 def test_it_is_nobodys_agent() -> None:
-    """Nor may the group rota stop it, as it may agents."""
-    assert names.agent_of(names.KEEPER_SERVICE) is None
+    """Nor may the group rota stop it, as it may agents; nor the proxy."""
     text = (ROOT / "share/50-rota.rules").read_text(encoding="utf-8")
-    assert f'unit != "{names.KEEPER_SERVICE}" &&' in text
+    (listed,) = re.findall(r"var ours = (\[.*?\])", text)
+    assert {names.service_of(name) for name in names.RESERVED} == set(json.loads(listed))
+    assert set(json.loads(listed)) == {names.KEEPER_SERVICE, names.PROXY_SERVICE}
+    assert not any(map(names.agent_of, json.loads(listed)))
 
 
 # --- any of it ------------------------------------------------------------------------------------
