@@ -27,6 +27,7 @@ from dbus_next.constants import NameFlag, RequestNameReply
 from systemd import daemon as sd
 
 from rota import program
+from rota.clock import wall_clock
 from rota.desk import Desk
 from rota.errors import Exit, RotaError
 from rota.events import Run
@@ -54,10 +55,6 @@ _KEPT = 30 * 86_400 * USEC
 _SHOWN = 20
 _BEFORE, _AFTER = 60 * USEC, 2 * USEC
 """So long before it went wrong, and after that was noticed, what a unit wrote is of interest."""
-
-
-def _now() -> int:
-    return time.time_ns() // 1000
 
 
 class Notifier:
@@ -118,7 +115,7 @@ class Notifier:
         cut_off = self._outbox.recover()
         if cut_off:
             log.warning("%d messages were cut off while they were being sent, and are sent again", cut_off)
-        gone = self._outbox.abandon(self._rules.channels, _now())
+        gone = self._outbox.abandon(self._rules.channels, wall_clock())
         if gone:
             log.error("%d things were for channels that are no longer declared, and are given up", gone)
         for name, channel in self._rules.channels.items():
@@ -222,7 +219,7 @@ class Notifier:
             known = ", ".join(sorted(self._rules.channels))
             raise RotaError(f"no such channel: {channel}", f"There are {known}.", Exit.NOT_FOUND)
         begun = time.monotonic_ns()
-        text = test_message(channel, socket.gethostname(), _now())
+        text = test_message(channel, socket.gethostname(), wall_clock())
         outcome = await deliver(self._credential(channel), text, self._patience)
         log.info("test of %s: %s", channel, outcome.error or "sent")
         if not outcome.ok:
@@ -244,7 +241,7 @@ class Notifier:
         while True:
             await asyncio.sleep(_HOUR)
             try:
-                self._outbox.prune(_now() - _KEPT)
+                self._outbox.prune(wall_clock() - _KEPT)
             except RotaError as error:
                 log.warning("what is old was not forgotten: %s", error.message)
 

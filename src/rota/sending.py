@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rota.clock import wall_clock
 from rota.errors import RotaError
 from rota.grouping import FIRST_RETRY, Decision, decide, retry_at
 from rota.notify import Outcome, deliver
@@ -27,10 +27,6 @@ _FULL = 10.0
 """Seconds until it tries again where the outbox took nothing."""
 _TAIL = 5.0
 """Seconds that the journal has for the output of one run or unit."""
-
-
-def _now() -> int:
-    return time.time_ns() // 1000
 
 
 class Worker:
@@ -123,12 +119,12 @@ class Worker:
         later = await self._compose()
         if self._stopping:
             return 0
-        begun = self._outbox.begin(self._channel.name, _now())
+        begun = self._outbox.begin(self._channel.name, wall_clock())
         if begun is not None:
             await self._send(begun)
             return 0
         moments = [one for one in (later, self._outbox.next_at(self._channel.name)) if one is not None]
-        return min([max((moment - _now()) / USEC, 0.001) for moment in moments] + [_LOOK])
+        return min([max((moment - wall_clock()) / USEC, 0.001) for moment in moments] + [_LOOK])
 
     async def _compose(self) -> int | None:
         """Make messages of what may be told now; return when to look again, None if nothing waits."""
@@ -141,7 +137,7 @@ class Worker:
                 # What comes meanwhile waits for the next message: while a channel is down, they become one.
                 self._decisions[lane] = Decision(why="retry")
                 continue
-            now = _now()
+            now = wall_clock()
             route = self._rules.route(lane)
             longest = max(self._channel.rate.per, route.rate.per if route.rate else 0, HOUR)
             sends = self._outbox.sends(name, lane, now - 2 * longest)
@@ -152,7 +148,7 @@ class Worker:
                 tails = await self._tails(happenings)
                 held = chosen.held_since
                 text = message(happenings, tails, self._host, held_since=held, rota=self._rota)
-                self._outbox.compose(name, lane, chosen.items, text, _now())
+                self._outbox.compose(name, lane, chosen.items, text, wall_clock())
             if chosen.until is not None:
                 later.append(chosen.until)
         return min(later, default=None)
@@ -175,7 +171,7 @@ class Worker:
         if begun.cut_off:
             text = replace(text, body=text.body + AGAIN)
         outcome = await self._deliver(self._credential, text, self._patience)
-        name, now = self._channel.name, _now()
+        name, now = self._channel.name, wall_clock()
         if outcome.ok:
             self._outbox.sent(begun.id, now)
             log.info("%s: message %d was sent: %s", name, begun.id, text.subject)
