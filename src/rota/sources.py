@@ -19,11 +19,10 @@ from rota.names import (
     MANAGER_INTERFACE,
     MANAGER_PATH,
 )
-from rota.systemd import CallError, ask_bus, call, plain
+from rota.systemd import ABSENT, CallError, ask_bus, call, plain
 
 _PAGE = 500
 NOT_RUNNING = "it is not running"
-_ABSENT = tuple(f"org.freedesktop.DBus.Error.{word}" for word in ("ServiceUnknown", "NameHasNoOwner"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +97,7 @@ class Source:
         try:
             return [plain(value) for value in await call(self._bus, message)]
         except CallError as error:
-            if error.name in _ABSENT:
+            if error.name in ABSENT:
                 raise RotaError(NOT_RUNNING, exit_code=Exit.UNREACHABLE) from None
             away = error.name.startswith("org.freedesktop.DBus.Error.")
             raise RotaError(error.message, exit_code=Exit.UNREACHABLE if away else Exit.FAILED) from None
