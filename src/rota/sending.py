@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,7 @@ class Worker:
         chance: Callable[[], float],
         tail: Callable[[Happening], Awaitable[list[str]]],
         deliver: Callable[[Path, Text, float], Awaitable[Outcome]] = deliver,
+        now: Callable[[], int] = wall_clock,
     ) -> None:
         """Begin with what the outbox says.
 
@@ -61,6 +64,7 @@ class Worker:
             chance: random numbers from 0 to 1.
             tail: returns the last lines of output of what happened; raises OSError if they cannot be read.
             deliver: sends a message.
+            now: the present, microseconds since 1970.
         """
         self._channel = channel
         self._rules = rules
@@ -73,9 +77,12 @@ class Worker:
         self._chance = chance
         self._tail = tail
         self._deliver = deliver
+        self._now = now
         self._wake = asyncio.Event()
         self._stopping = False
         self._decisions: dict[str, Decision] = {}
+        self._unmarked: Callable[[], None] | None = None
+        self._complaint = ""
 
     def wake(self) -> None:
         """There may be something to do."""
@@ -101,11 +108,15 @@ class Worker:
             self._wake.clear()
             try:
                 pause = await self.step()
+                self._complaint = ""
             except RotaError as error:
-                log.error("%s: %s", self._channel.name, error.message)
-                pause = _FULL
+                if error.message != self._complaint:
+                    log.error("%s: %s", self._channel.name, error.message)
+                self._complaint, pause = error.message, _FULL
             if pause > 0 and not self._stopping:
                 await self._sleep(pause)
+        with contextlib.suppress(RotaError):  # what is not marked is sent again, and says so
+            self._mark()
 
     async def _sleep(self, seconds: float) -> None:
         try:
@@ -115,16 +126,21 @@ class Worker:
             return
 
     async def step(self) -> float:
-        """Make what messages may be made, and send one; return seconds until there is more to do."""
+        """Make what messages may be made, and send one; return seconds until there is more to do.
+
+        Raises:
+            RotaError: the outbox takes nothing. What came of the last message is kept, to be filed first.
+        """
+        self._mark()
         later = await self._compose()
         if self._stopping:
             return 0
-        begun = self._outbox.begin(self._channel.name, wall_clock())
+        begun = self._outbox.begin(self._channel.name, self._now())
         if begun is not None:
             await self._send(begun)
             return 0
         moments = [one for one in (later, self._outbox.next_at(self._channel.name)) if one is not None]
-        return min([max((moment - wall_clock()) / USEC, 0.001) for moment in moments] + [_LOOK])
+        return min([max((moment - self._now()) / USEC, 0.001) for moment in moments] + [_LOOK])
 
     async def _compose(self) -> int | None:
         """Make messages of what may be told now; return when to look again, None if nothing waits."""
@@ -137,7 +153,7 @@ class Worker:
                 # What comes meanwhile waits for the next message: while a channel is down, they become one.
                 self._decisions[lane] = Decision(why="retry")
                 continue
-            now = wall_clock()
+            now = self._now()
             route = self._rules.route(lane)
             longest = max(self._channel.rate.per, route.rate.per if route.rate else 0, HOUR)
             sends = self._outbox.sends(name, lane, now - 2 * longest)
@@ -148,7 +164,7 @@ class Worker:
                 tails = await self._tails(happenings)
                 held = chosen.held_since
                 text = message(happenings, tails, self._host, held_since=held, rota=self._rota)
-                self._outbox.compose(name, lane, chosen.items, text, wall_clock())
+                self._outbox.compose(name, lane, chosen.items, text, self._now())
             if chosen.until is not None:
                 later.append(chosen.until)
         return min(later, default=None)
@@ -171,18 +187,27 @@ class Worker:
         if begun.cut_off:
             text = replace(text, body=text.body + AGAIN)
         outcome = await self._deliver(self._credential, text, self._patience)
-        name, now = self._channel.name, wall_clock()
+        self._unmarked = self._marked(begun, outcome)
+        self._mark()
+
+    def _mark(self) -> None:
+        """File what came of the last message: until that is done, no other is begun."""
+        if self._unmarked is not None:
+            self._unmarked()
+            self._unmarked = None
+
+    def _marked(self, begun: Message, outcome: Outcome) -> Callable[[], None]:
+        """Log what came of a message, and return what files it."""
+        name, now = self._channel.name, self._now()
         if outcome.ok:
-            self._outbox.sent(begun.id, now)
-            log.info("%s: message %d was sent: %s", name, begun.id, text.subject)
-            return
+            log.info("%s: message %d was sent: %s", name, begun.id, begun.text.subject)
+            return partial(self._outbox.sent, begun.id, now)
         at = retry_at(begun.attempts, now, self._chance(), self._first_retry)
         if now - begun.created >= self._channel.expiry:
-            self._outbox.give_up(begun.id, outcome.error, now)
             waited = format_duration(now - begun.created)
             what = f"message {begun.id} was given up after {waited} and {begun.attempts} attempts"
-            log.error("%s: %s: %s. It said: %s", name, what, outcome.error, text.subject)
-            return
-        self._outbox.retry(begun.id, outcome.error, at)
+            log.error("%s: %s: %s. It said: %s", name, what, outcome.error, begun.text.subject)
+            return partial(self._outbox.give_up, begun.id, outcome.error, now)
         again = format_duration(max(at - now, USEC), 1)
         log.warning("%s: message %d was not sent: %s; again in %s", name, begun.id, outcome.error, again)
+        return partial(self._outbox.retry, begun.id, outcome.error, at)

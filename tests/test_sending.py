@@ -1,0 +1,140 @@
+"""The worker of a channel, by a clock of the test's own and an outbox on a real disk, which may be full."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from rota.database import FullError
+from rota.notify import Outcome
+from rota.outbox import Cursor, Outbox, Told
+from rota.routes import KINDS, Channel, Happening, Route, Rules
+from rota.sending import Worker
+from rota.wording import Text
+
+S = 1_000_000
+MINUTE, HOUR = 60 * S, 3600 * S
+NOW = 1_796_029_200 * S
+WELL = Outcome()
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Let every write to a file fail (setrlimit(2); Python ignores SIGXFSZ)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@dataclass
+class Service:
+    """Takes messages, or does not: `answers` says what by a message's subject and body."""
+
+    answers: Callable[[Text], Outcome] = lambda _: WELL
+    told: list[Text] = field(default_factory=list)
+    tries: int = 0
+
+    async def deliver(self, _: Path, text: Text, __: float) -> Outcome:
+        self.tries += 1
+        outcome = self.answers(text)
+        if outcome.ok:
+            self.told.append(text)
+        return outcome
+
+
+async def no_tail(_: Happening) -> list[str]:
+    return []
+
+
+class House:
+    """One channel with one route."""
+
+    def __init__(self, path: Path, group: int = 0, channel: Channel | None = None) -> None:
+        self.channel = channel or Channel("ops")
+        self.rules = Rules({"ops": self.channel}, (Route("r", ("ops",), KINDS, group=group),))
+        self.service = Service()
+        self.now = NOW
+        self._path = path
+        self.box = Outbox(path)
+        self.worker = self.made()
+
+    def made(self) -> Worker:
+        return Worker(
+            self.channel, self.rules, self.box, self._path, host="nas", user=False, patience=1,
+            chance=lambda: 0.5, tail=no_tail, deliver=self.service.deliver,
+            now=lambda: self.now,
+        )  # fmt: skip
+
+    def file(self, *keys: str, critical: bool = False) -> None:
+        severity, at = "critical" if critical else "warning", self.now
+        told = [
+            Told(Happening(key, ("failure",), severity, at, "unit:a", key), (("ops", "r"),), at)
+            for key in keys
+        ]
+        self.box.file("keeper", Cursor("s", 1, at), told, now=at)
+
+    async def settle(self) -> None:
+        while await self.worker.step() == 0:
+            pass
+
+    def states(self) -> list[str]:
+        return [one["state"] for one in reversed(self.box.deliveries(100))]
+
+    @property
+    def said(self) -> str:
+        return "".join(text.body for text in self.service.told)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    made = House(tmp_path / "outbox.db")
+    yield made
+    made.box.close()
+
+
+@pytest.mark.parametrize("outcome", [WELL, Outcome("503"), Outcome("gone")])
+def test_what_came_of_a_message_is_noted_when_there_is_room_again(house: House, outcome: Outcome) -> None:
+    """Else the message would be under way for ever, and nothing of its lane behind it."""
+    house.channel = Channel("ops", expiry=0) if outcome.error == "gone" else house.channel
+    house.worker = house.made()
+
+    async def work() -> None:
+        house.file("one")
+        with full_disk_after(house, outcome), pytest.raises(FullError):
+            await house.worker.step()
+        with full_disk(), pytest.raises(FullError):
+            await house.worker.step()
+        assert house.states() == ["sending"]
+        assert house.service.tries == 1, "nothing is begun while it is not known what came of the last"
+        house.service.answers = lambda _: WELL
+        house.file("two", "three")
+        await house.settle()
+
+    asyncio.run(work())
+    assert house.states()[0] == {"": "sent", "503": "waiting", "gone": "given-up"}[outcome.error]
+    if outcome.error != "503":
+        assert "two" in house.said
+        assert "three" in house.said
+    assert house.said.count("unit:a one") == (outcome.ok), "it is not sent twice"
+
+
+@contextmanager
+def full_disk_after(house: House, outcome: Outcome) -> Iterator[None]:
+    """Let the disk be full from when the next message goes out on."""
+    with ExitStack() as later:
+
+        def answers(_: Text) -> Outcome:
+            later.enter_context(full_disk())
+            return outcome
+
+        house.service.answers = answers
+        yield
