@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from rota.database import FullError
 from rota.errors import RotaError
 from rota.events import Run
+from rota.grouping import Ahead
 from rota.hearing import Hearing
 from rota.interface import run_table
 from rota.notify import Outcome
@@ -205,8 +206,8 @@ def test_a_message_from_made_to_sent(box: Outbox) -> None:
     file(box, 1, 2, 3)
     box.compose("ops", "r", [1, 2], Text("subject", "body"), NOW)
     assert [one.id for one in box.waiting("ops", "r")] == [3]
-    assert box.busy("ops", "r")
-    assert not box.busy("ops", OWN)
+    assert box.ahead("ops", "r") == [Ahead(0, critical=False)]
+    assert box.ahead("ops", OWN) == []
     assert box.begin("pager", NOW) is None
     assert box.begin("ops", NOW - 1) is None
     begun = box.begin("ops", NOW)
@@ -222,9 +223,22 @@ def test_a_message_from_made_to_sent(box: Outbox) -> None:
     box.sent(again.id, NOW + 8)
     about = box.overview("ops")
     assert (about["waiting"], about["last_sent"], about["error"], about["given_up"]) == (1, NOW + 8, "", 0)
-    assert not box.busy("ops", "r")
+    assert box.ahead("ops", "r") == []
     assert box.sends("ops", "r", NOW) == ([NOW], [NOW])
     assert box.sends("ops", OWN, NOW) == ([NOW], [])
+
+
+def test_what_is_ahead_and_what_goes_first(box: Outbox) -> None:
+    told = [Told(happening(number, critical=number == 2), (("ops", "r"),), NOW) for number in (1, 2, 3)]
+    box.file("rotad", Cursor("s", 1, NOW), told, now=NOW)
+    box.compose("ops", "r", [1], Text("old", "b"), NOW)
+    old = box.begin("ops", NOW)
+    assert old is not None
+    box.retry(old.id, "refused", NOW + 1)
+    box.compose("ops", "r", [2, 3], Text("new", "b"), NOW + 2)
+    assert box.ahead("ops", "r") == [Ahead(1, critical=False), Ahead(0, critical=True)]
+    subjects = [begun.text.subject for _ in range(2) if (begun := box.begin("ops", NOW + 2))]
+    assert subjects == ["new", "old"]
 
 
 def test_what_was_being_sent_is_taken_up_again(tmp_path: Path) -> None:

@@ -138,3 +138,27 @@ def full_disk_after(house: House, outcome: Outcome) -> Iterator[None]:
 
         house.service.answers = answers
         yield
+
+
+def test_a_message_that_is_refused_for_good_lets_the_others_pass(house: House) -> None:
+    house.service.answers = lambda text: Outcome("400") if "poison" in text.body else WELL
+    moments: dict[str, int] = {}
+
+    async def work() -> None:
+        house.file("poison")
+        while len(moments) < 2:
+            pause = await house.worker.step()
+            for word in ("fire", "smoke"):
+                if word in house.said:
+                    moments.setdefault(word, house.now - NOW)
+            if house.now == NOW and pause:
+                house.now += MINUTE
+                house.file("smoke")
+                house.file("fire", critical=True)
+                continue
+            house.now += round(pause * S)
+
+    asyncio.run(work())
+    assert moments["fire"] == MINUTE, "what is critical waits for nothing else"
+    assert 8 * MINUTE <= moments["smoke"] <= 15 * MINUTE
+    assert house.states()[0] == "waiting", "and it is tried on"

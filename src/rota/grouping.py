@@ -31,6 +31,18 @@ class Item(NamedTuple):
     critical: bool
 
 
+class Ahead(NamedTuple):
+    """A message of the same lane that is not done with.
+
+    Attributes:
+        attempts: how often it was tried.
+        critical: whether there is something critical in it.
+    """
+
+    attempts: int
+    critical: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What is to be done about what waits.
@@ -38,7 +50,7 @@ class Decision:
     Attributes:
         items: ids of what is told now, in one message; empty: nothing.
         until: when to look again; None if all is told.
-        why: what for: grouping, quiet, rate; "" if nothing waits.
+        why: what for: grouping, quiet, rate, retry; "" if nothing waits.
         held_since: since when the rate limit held back some of it; None if it did not.
     """
 
@@ -60,11 +72,31 @@ def free_at(rate: Rate | None, sends: Sequence[int]) -> int:
     return sends[-rate.messages] + rate.per
 
 
+_TRIES = {False: 7, True: 3}
+"""After so many attempts a message lets the next pass: ten minutes; where both are critical, half a one."""
+
+
+def held_back(ahead: Sequence[Ahead], *, critical: bool) -> bool:
+    """Tell whether something waits because messages ahead of it could not be sent yet.
+
+    While a channel is down, what comes becomes one message; but one that is refused for good must not keep
+    the others waiting. So after some attempts a message lets the next pass, and each further one does so
+    later: of two days without a channel there are some fifteen. What is critical waits for nothing else.
+
+    Args:
+        ahead: messages of its lane that are not done with.
+        critical: whether it is told at once.
+    """
+    tries = [one.attempts for one in ahead if one.critical or not critical]
+    return bool(tries) and min(tries) < _TRIES[critical] + 2 * (len(tries) - 1)
+
+
 def decide(
     items: Sequence[Item],
     channel: Channel,
     route: Route,
     sends: tuple[Sequence[int], Sequence[int]],
+    ahead: Sequence[Ahead] = (),
     *,
     now: int,
     zone: tzinfo | None = None,
@@ -78,11 +110,16 @@ def decide(
         channel: where to.
         route: by which way.
         sends: when messages went to the channel, and those of them by this route; oldest first.
+        ahead: messages of this route to the channel that are not done with.
         now: the present.
         zone: local time, for quiet hours; the machine's by default.
     """
+    held = {critical: held_back(ahead, critical=critical) for critical in (False, True)}
+    passing = [item for item in items if not held[item.critical]]
+    if items and not passing:
+        return Decision(why="retry")
     loud = quiet_until(route.quiet, now, zone) or now
-    chosen = [item for item in items if loud <= now or item.critical]
+    chosen = [item for item in passing if loud <= now or item.critical]
     if not chosen:
         return Decision(until=loud, why="quiet") if items else Decision()
     # What is in a message has been waiting for the first of it, and each for its own output.
@@ -91,7 +128,7 @@ def decide(
     free = max(free_at(channel.rate, sends[0]), free_at(route.rate, sends[1]))
     if max(grouped, free) > now:
         return Decision(until=max(grouped, free), why="rate" if free > grouped else "grouping")
-    left = loud if len(chosen) < len(items) else None
+    left = loud if len(chosen) < len(passing) else None
     told = tuple(item.id for item in chosen)
     return Decision(told, left, "quiet" if left else "", first if free > grouped else None)
 

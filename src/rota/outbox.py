@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rota.database import Database, open_or_anew
-from rota.grouping import Item
+from rota.grouping import Ahead, Item
 from rota.routes import Happening
 from rota.telling import Standing
 from rota.wording import Text
@@ -207,10 +207,14 @@ class Outbox(Database):
         rows = self._rows(query, channel, since)
         return [at for at, _ in rows], [at for at, of in rows if of == lane]
 
-    def busy(self, channel: str, lane: str) -> bool:
-        """Tell whether a message of a lane is not done with."""
-        query = "SELECT 1 FROM messages WHERE channel = ? AND lane = ? AND finished IS NULL"
-        return bool(self._rows(query, channel, lane))
+    def ahead(self, channel: str, lane: str) -> list[Ahead]:
+        """Return the messages of a lane that are not done with."""
+        query = (
+            "SELECT attempts, EXISTS (SELECT 1 FROM items JOIN happenings ON happenings.id = items.happening "
+            "WHERE items.message = messages.id AND critical) "
+            "FROM messages WHERE channel = ? AND lane = ? AND finished IS NULL"
+        )
+        return [Ahead(attempts, bool(critical)) for attempts, critical in self._rows(query, channel, lane)]
 
     def compose(self, channel: str, lane: str, items: Iterable[int], text: Text, now: int) -> int:
         """Make a message of what waits, and return its number."""
@@ -235,12 +239,16 @@ class Outbox(Database):
         return found
 
     def begin(self, channel: str, now: int) -> Message | None:
-        """Mark the next message to a channel as being sent, and return it; None if none is due."""
+        """Mark the next message to a channel as being sent, and return it; None if none is due.
+
+        What was never tried goes first: a message that hangs for a minute each time shall not be ahead of it.
+        """
         with self._transaction(lasting=True):
             row = self._db.execute(
                 "UPDATE messages SET state = 'sending', attempts = attempts + 1 WHERE id = (SELECT id FROM "
                 "messages WHERE channel = ? AND finished IS NULL AND state = 'waiting' AND next_at <= ? "
-                "ORDER BY next_at, id LIMIT 1) RETURNING id, subject, body, created, attempts, cut_off",
+                "ORDER BY attempts > 0, next_at, id LIMIT 1) "
+                "RETURNING id, subject, body, created, attempts, cut_off",
                 (channel, now),
             ).fetchone()
         if row is None:

@@ -149,15 +149,12 @@ class Worker:
         lanes = [lane for channel, lane in self._outbox.lanes() if channel == name]
         self._decisions = {lane: one for lane, one in self._decisions.items() if lane in lanes}
         for lane in lanes:
-            if self._outbox.busy(name, lane):
-                # What comes meanwhile waits for the next message: while a channel is down, they become one.
-                self._decisions[lane] = Decision(why="retry")
-                continue
             now = self._now()
             route = self._rules.route(lane)
             longest = max(self._channel.rate.per, route.rate.per if route.rate else 0, HOUR)
             sends = self._outbox.sends(name, lane, now - 2 * longest)
-            chosen = decide(self._outbox.waiting(name, lane), self._channel, route, sends, now=now)
+            waiting, ahead = self._outbox.waiting(name, lane), self._outbox.ahead(name, lane)
+            chosen = decide(waiting, self._channel, route, sends, ahead, now=now)
             self._decisions[lane] = chosen
             if chosen.items:
                 happenings = self._outbox.happenings(chosen.items)
