@@ -13,10 +13,13 @@ from rota.grouping import (
     LAST_RETRY,
     Ahead,
     Decision,
+    Due,
     Item,
     decide,
     free_at,
     held_back,
+    in_the_present,
+    is_expired,
     retry_at,
 )
 from rota.quiet import Quiet
@@ -182,3 +185,29 @@ def test_retries_are_further_and_further_apart(attempts: int, chance: float) -> 
 
 def test_retries_of_many_machines_are_not_at_the_same_moment() -> None:
     assert retry_at(1, 0, 0.1) != retry_at(1, 0, 0.9)
+
+
+def test_given_up_by_age_and_by_attempts() -> None:
+    def expired(age: int, attempts: int, expiry: int = 2 * DAY) -> bool:
+        return is_expired(Due(0, attempts, 0), expiry, age)
+
+    assert not expired(3 * DAY, 1)
+    assert not expired(3 * DAY, 9)
+    assert expired(3 * DAY, 12)
+    assert not expired(2 * DAY - 1, 12)
+    assert not expired(-DAY, 500)
+    assert expired(0, 1, expiry=0)
+    assert not expired(MINUTE, 3, expiry=MINUTE)
+    assert expired(MINUTE, 4, expiry=MINUTE)
+
+
+@given(st.integers(-DAY, DAY), st.integers(0, 500), st.integers(-DAY, DAY), st.floats(0, 1))
+def test_nothing_waits_for_a_future_that_the_clock_has_left(
+    created: int, attempts: int, jump: int, chance: float
+) -> None:
+    next_at = retry_at(attempts, created, chance) if attempts else created
+    now = created + jump
+    found = in_the_present(Due(created, attempts, next_at), now)
+    assert found.created <= now
+    assert found.next_at <= now + (1.25 * LAST_RETRY if attempts else 0)
+    assert jump < 0 or found == Due(created, attempts, next_at), "without a jump nothing changes"

@@ -14,7 +14,7 @@ import pytest
 from rota.database import FullError
 from rota.notify import Outcome
 from rota.outbox import Cursor, Outbox, Told
-from rota.routes import KINDS, Channel, Happening, Route, Rules
+from rota.routes import KINDS, Channel, Happening, Rate, Route, Rules
 from rota.sending import Worker
 from rota.wording import Text
 
@@ -162,3 +162,59 @@ def test_a_message_that_is_refused_for_good_lets_the_others_pass(house: House) -
     assert moments["fire"] == MINUTE, "what is critical waits for nothing else"
     assert 8 * MINUTE <= moments["smoke"] <= 15 * MINUTE
     assert house.states()[0] == "waiting", "and it is tried on"
+
+
+YEARS = 10 * 365 * 24 * HOUR
+
+
+@pytest.mark.parametrize("jump", [72 * HOUR, YEARS])
+def test_the_clock_is_set_forward_while_a_message_waits(house: House, jump: int) -> None:
+    """As at boot on a machine whose clock stands still while it is off."""
+    house.service.answers = lambda _: WELL if house.service.tries > 4 else Outcome("no route to host")
+
+    async def work() -> None:
+        house.file("fire", critical=True)
+        await house.settle()
+        house.now += jump
+        while not house.service.told:
+            assert house.now - NOW - jump < 5 * MINUTE
+            house.now += round(await house.worker.step() * S)
+
+    asyncio.run(work())
+    assert house.states() == ["sent"]
+
+
+@pytest.mark.parametrize("state", ["grouping", "waiting", "rate"])
+@pytest.mark.parametrize("jump", [HOUR, YEARS])
+def test_the_clock_is_set_back_while_something_waits(tmp_path: Path, state: str, jump: int) -> None:
+    house = House(tmp_path / "outbox.db", 30 * S, Channel("ops", Rate(1 if state == "rate" else 9, HOUR)))
+    house.service.answers = lambda _: Outcome("503") if state == "waiting" and house.now > NOW - S else WELL
+
+    async def work() -> None:
+        house.file("one")
+        if state != "grouping":
+            house.now += 30 * S
+            await house.settle()
+        if state == "rate":
+            house.file("two")
+        house.now -= jump
+        began = house.now
+        while house.states()[-1:] != ["sent"] or house.box.waiting("ops", "r"):
+            house.now += max(round(await house.worker.step() * S), 1)
+            assert house.now - began < 2 * MINUTE
+
+    asyncio.run(work())
+    house.box.close()
+
+
+def test_a_message_is_given_up_when_it_is_old_and_was_tried_for_long(house: House) -> None:
+    house.service.answers = lambda _: Outcome("503")
+
+    async def work() -> None:
+        house.file("fire", critical=True)
+        while not house.states() or house.states() == ["waiting"]:
+            house.now += round(await house.worker.step() * S)
+
+    asyncio.run(work())
+    assert house.states() == ["given-up"]
+    assert 48 * HOUR <= house.now - NOW < 49 * HOUR

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from rota.quantity import USEC
 from rota.quiet import quiet_until
-from rota.routes import Channel, Rate, Route
+from rota.routes import HOUR, Channel, Rate, Route
 
 FIRST_RETRY, LAST_RETRY = 10 * USEC, 1800 * USEC
 """Between the first attempt and the second; and, doubled each time, at most."""
@@ -41,6 +41,20 @@ class Ahead(NamedTuple):
 
     attempts: int
     critical: bool
+
+
+class Due(NamedTuple):
+    """When a message is due that could not be sent yet.
+
+    Attributes:
+        created: when it was made.
+        attempts: how often it was tried.
+        next_at: when it is tried next.
+    """
+
+    created: int
+    attempts: int
+    next_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +139,9 @@ def decide(
     # What is in a message has been waiting for the first of it, and each for its own output.
     first = min(item.filed for item in chosen)
     grouped = max(first + route.group, min(max(item.ready for item in chosen), first + route.group + _LATEST))
-    free = max(free_at(channel.rate, sends[0]), free_at(route.rate, sends[1]))
+    # What seems to come yet was made before the clock was set back.
+    of_channel, of_route = ([at for at in moments if at <= now] for moments in sends)
+    free = max(free_at(channel.rate, of_channel), free_at(route.rate, of_route))
     if max(grouped, free) > now:
         return Decision(until=max(grouped, free), why="rate" if free > grouped else "grouping")
     left = loud if len(chosen) < len(passing) else None
@@ -137,6 +153,14 @@ _LATEST = 5 * USEC
 """What is ready later than this after its group is over is not waited for."""
 
 
+_TRIED = HOUR
+"""However old it seems to be, a message was tried for so long before it is given up."""
+
+
+def _delay(attempts: int, first: int) -> int:
+    return min(first << min(max(attempts - 1, 0), 20), LAST_RETRY)
+
+
 def retry_at(attempts: int, now: int, chance: float, first: int = FIRST_RETRY) -> int:
     """Return when to try again: twice as long after each attempt, and never all at the same moment.
 
@@ -146,5 +170,32 @@ def retry_at(attempts: int, now: int, chance: float, first: int = FIRST_RETRY) -
         chance: a random number from 0 to 1.
         first: how long after the first attempt, microseconds.
     """
-    delay = min(first << min(max(attempts - 1, 0), 20), LAST_RETRY)
-    return now + round(delay * (0.75 + chance / 2))
+    return now + round(_delay(attempts, first) * (0.75 + chance / 2))
+
+
+def is_expired(due: Due, expiry: int, now: int, first: int = FIRST_RETRY) -> bool:
+    """Tell whether a message that could not be sent is given up: it is old, and was tried often enough.
+
+    Age alone will not do: where the clock was wrong at boot and is set, or the machine was off, what was
+    tried once may be days old.
+
+    Args:
+        due: the message; `next_at` does not matter.
+        expiry: so long it may take (microseconds).
+        now: the present.
+        first: how long after the first attempt is the second, microseconds.
+    """
+    tried = sum(_delay(attempts, first) for attempts in range(1, min(due.attempts, 1000)))
+    return now - due.created >= expiry and tried >= min(expiry, _TRIED)
+
+
+def in_the_present(due: Due, now: int, first: int = FIRST_RETRY) -> Due:
+    """Return a message without what lies in the future because the clock was set back since.
+
+    Args:
+        due: the message.
+        now: the present.
+        first: how long after the first attempt is the second, microseconds.
+    """
+    latest = retry_at(due.attempts, now, 1, first) if due.attempts else now
+    return Due(min(due.created, now), due.attempts, min(due.next_at, latest))

@@ -115,8 +115,9 @@ class Hearing:
             page = await self.source.events(self._cursor.seq)
             if page.store != self._cursor.store:
                 log.warning("%s has lost its store: what it records anew is heard again", self.source.name)
-                floor = Cursor(page.store, 0, self._cursor.at)
-                self._outbox.file(f"{self.source.name} before", floor, now=wall_clock())
+                now = wall_clock()
+                floor = Cursor(page.store, 0, min(self._cursor.at, now))
+                self._outbox.file(f"{self.source.name} before", floor, now=now)
                 self._cursor = floor
                 continue
             await self._take(page)
@@ -150,8 +151,11 @@ class Hearing:
             told += self._told(gap(name, page.store, since.seq, page.first, wall_clock()), wall_clock())
         before = self._outbox.cursor(f"{name} before")
         oldest = before.at - _HOUR if before and before.store == page.store else 0
+        passed = False
         for event in page.events:
             if event["at"] >= oldest:
+                # What comes after it is new, whatever its time: the clock may have been set back.
+                passed, oldest = passed or oldest > 0, 0
                 told += await self._heard(page.store, event, changed)
         if not page.events and not gone:
             return
@@ -160,11 +164,13 @@ class Hearing:
             cursor = Cursor(page.store, last["seq"], max(since.at, last["at"]))
         else:
             cursor = Cursor(page.store, max(since.seq, page.first - 1), since.at)
-        if gone or told or changed or cursor.seq - since.seq >= _OFTEN:
+        if gone or told or changed or passed or cursor.seq - since.seq >= _OFTEN:
             self._keep(cursor, told, changed)
             self._standings |= {agent: one for agent, one in changed.items() if one is not None}
             for agent in [agent for agent, one in changed.items() if one is None]:
                 self._standings.pop(agent, None)
+            if passed:
+                self._outbox.file(f"{name} before", Cursor("", 0, 0), now=wall_clock())
         else:
             self._cursor = cursor  # read again after a crash, they come to nothing again
         for event in page.events:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rota.database import Database, open_or_anew
-from rota.grouping import Ahead, Item
+from rota.grouping import Ahead, Due, Item, in_the_present
 from rota.routes import Happening
 from rota.telling import Standing
 from rota.wording import Text
@@ -215,6 +215,30 @@ class Outbox(Database):
             "FROM messages WHERE channel = ? AND lane = ? AND finished IS NULL"
         )
         return [Ahead(attempts, bool(critical)) for attempts, critical in self._rows(query, channel, lane)]
+
+    def to_the_present(self, channel: str, now: int, first_retry: int) -> bool:
+        """Bring back what lies in the future because the clock was set back; tell whether there was any.
+
+        Args:
+            channel: of this one.
+            now: the present, microseconds since 1970.
+            first_retry: how long after the first attempt is the second, microseconds.
+        """
+        query = (
+            "SELECT id, created, attempts, next_at FROM messages WHERE channel = ? AND finished IS NULL "
+            "AND max(created, next_at) > ?"
+        )
+        rows = self._rows(query, channel, now)
+        found = {number: (Due(*due), in_the_present(Due(*due), now, first_retry)) for number, *due in rows}
+        changed = [(due.created, due.next_at, number) for number, (was, due) in found.items() if due != was]
+        waiting = "filed > ? AND id IN (SELECT happening FROM items WHERE channel = ? AND message IS NULL)"
+        early = self._rows(f"SELECT 1 FROM happenings WHERE {waiting} LIMIT 1", now, channel)
+        if not changed and not early:
+            return False
+        with self._transaction(lasting=True):
+            self._db.executemany("UPDATE messages SET created = ?, next_at = ? WHERE id = ?", changed)
+            self._db.execute(f"UPDATE happenings SET filed = ? WHERE {waiting}", (now, now, channel))
+        return True
 
     def compose(self, channel: str, lane: str, items: Iterable[int], text: Text, now: int) -> int:
         """Make a message of what waits, and return its number."""

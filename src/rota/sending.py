@@ -13,7 +13,7 @@ from typing import Any
 
 from rota.clock import wall_clock
 from rota.errors import RotaError
-from rota.grouping import FIRST_RETRY, Decision, decide, retry_at
+from rota.grouping import FIRST_RETRY, Decision, Due, decide, is_expired, retry_at
 from rota.notify import Outcome, deliver
 from rota.outbox import Message, Outbox
 from rota.quantity import USEC, format_duration
@@ -132,6 +132,10 @@ class Worker:
             RotaError: the outbox takes nothing. What came of the last message is kept, to be filed first.
         """
         self._mark()
+        if self._outbox.to_the_present(self._channel.name, self._now(), self._first_retry):
+            log.warning(
+                "%s: the clock was set back: what waited for a later time waits no longer", self._channel.name
+            )
         later = await self._compose()
         if self._stopping:
             return 0
@@ -200,7 +204,8 @@ class Worker:
             log.info("%s: message %d was sent: %s", name, begun.id, begun.text.subject)
             return partial(self._outbox.sent, begun.id, now)
         at = retry_at(begun.attempts, now, self._chance(), self._first_retry)
-        if now - begun.created >= self._channel.expiry:
+        due = Due(begun.created, begun.attempts, at)
+        if is_expired(due, self._channel.expiry, now, self._first_retry):
             waited = format_duration(now - begun.created)
             what = f"message {begun.id} was given up after {waited} and {begun.attempts} attempts"
             log.error("%s: %s: %s. It said: %s", name, what, outcome.error, begun.text.subject)

@@ -256,6 +256,26 @@ def test_what_happens_while_rotad_is_away_or_we_are(private_bus: str, tmp_path: 
     assert [named(number)[:12] in hook.got[number - 1]["message"] for number in (1, 2, 3)] == [True] * 3
 
 
+def test_rotads_store_is_lost_and_its_clock_was_set_back(
+    private_bus: str, tmp_path: Path, hook: Webhook
+) -> None:
+    """What was heard last was of a day to come; what is recorded anew must not wait for that day."""
+
+    async def work(scene: Scene) -> None:
+        scene.declare(rules(), ops=hook.url)
+        await scene.start()
+        scene.rotad.ran(10 * 365 * 86_400, status=1)
+        await scene.until(lambda: len(hook.got) == 1)
+        scene.rotad.store, scene.rotad.recorded = "bbbb", []
+        scene.rotad.ran(1, status=2)
+        await scene.until(lambda: len(hook.got) == 2)
+        scene.rotad.ran(-30 * 86_400, status=3)  # and it is set back once more
+        await scene.until(lambda: len(hook.got) == 3)
+
+    play(private_bus, tmp_path, work)
+    assert ["exit status 2" in hook.subjects[1], "exit status 3" in hook.subjects[2]] == [True, True]
+
+
 def test_events_that_were_forgotten_are_told_of(private_bus: str, tmp_path: Path, hook: Webhook) -> None:
     async def work(scene: Scene) -> None:
         scene.declare(rules(), ops=hook.url)
