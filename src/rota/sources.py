@@ -64,8 +64,11 @@ class Source:
     async def follow(self) -> None:
         """Begin to be woken."""
         self._bus.add_message_handler(self._on_message)
-        rule = f"type='signal',interface='{self._interface}',member='EventsRecorded',path='{self._path}'"
-        await ask_bus(self._bus, "AddMatch", rule)
+        # With a sender, the bus sees to it that it is theirs: anybody may signal anything.
+        rule = (
+            f"type='signal',sender='{self._bus_name}',interface='{self._interface}',member='EventsRecorded'"
+        )
+        await ask_bus(self._bus, "AddMatch", f"{rule},path='{self._path}'")
         owner = (
             f"type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='{self._bus_name}'"
         )
