@@ -112,6 +112,12 @@ class Notifier:
             RotaError: no bus, or another rotad-notify has the name.
         """
         self._bus = await connect(user=self._user, address=self._address)
+        Desk(self._bus, self)
+        if await self._bus.request_name(NOTIFIER_BUS_NAME, NameFlag.DO_NOT_QUEUE) is not (
+            RequestNameReply.PRIMARY_OWNER
+        ):
+            raise RotaError(f"another rotad-notify has the name {NOTIFIER_BUS_NAME}")
+        # Whoever has the name, and nobody else, touches the outbox.
         cut_off = self._outbox.recover()
         if cut_off:
             log.warning("%d messages were cut off while they were being sent, and are sent again", cut_off)
@@ -139,11 +145,6 @@ class Notifier:
             )
             self._hearings.append(hearing)
             await source.follow()
-        Desk(self._bus, self)
-        if await self._bus.request_name(NOTIFIER_BUS_NAME, NameFlag.DO_NOT_QUEUE) is not (
-            RequestNameReply.PRIMARY_OWNER
-        ):
-            raise RotaError(f"another rotad-notify has the name {NOTIFIER_BUS_NAME}")
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)

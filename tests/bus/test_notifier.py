@@ -24,6 +24,8 @@ from rota.names import (
     KEEPER_BUS_NAME,
     KEEPER_INTERFACE,
     KEEPER_PATH,
+    MANAGER_INTERFACE,
+    MANAGER_PATH,
     NOTIFIER_BUS_NAME,
     NOTIFIER_INTERFACE,
     NOTIFIER_PATH,
@@ -52,6 +54,7 @@ class Rotad(House):
         self.recorded: list[Recorded] = []
         self.runs: dict[str, Run] = {}
         self.first = 1
+        self.reads = 0
         self.exported: Exported | None = None
         self._bus: MessageBus | None = None
 
@@ -93,6 +96,7 @@ class Rotad(House):
         return run
 
     def events(self, since: int, limit: int, _: str | None) -> Events:
+        self.reads += 1
         found = [one for one in self.recorded if one.seq > since and one.seq >= self.first]
         return Events(self.store, self.first, len(self.recorded), found[: min(limit, 500)])
 
@@ -502,6 +506,49 @@ def test_on_the_bus(private_bus: str, tmp_path: Path, hook: Webhook) -> None:
         bus.disconnect()
 
     play(private_bus, tmp_path, work)
+
+
+def test_a_stranger_does_not_wake_it(private_bus: str, tmp_path: Path, hook: Webhook) -> None:
+    async def work(scene: Scene) -> None:
+        scene.declare(rules(), ops=hook.url)
+        await scene.start()
+        await asyncio.sleep(0.3)
+        before, stranger = scene.rotad.reads, await connect(user=True, address=scene.address)
+        for _ in range(20):
+            await stranger.send(
+                Message.new_signal(MANAGER_PATH, MANAGER_INTERFACE, "EventsRecorded", "aa{sv}", [[]])
+            )
+            await asyncio.sleep(0.02)
+        stranger.disconnect()
+        assert scene.rotad.reads == before
+        scene.rotad.ran(1, status=1)
+        await scene.until(lambda: hook.got)
+
+    play(private_bus, tmp_path, work)
+
+
+def test_who_comes_second_changes_nothing(private_bus: str, tmp_path: Path, hook: Webhook) -> None:
+    """What the first is sending must not be taken for cut off, nor what only it knows be given up."""
+
+    async def work(scene: Scene) -> None:
+        hook.hang = 1.5
+        scene.declare(rules(), ops=hook.url)
+        notifier = await scene.start()
+        scene.rotad.ran(1, status=1)
+        await scene.until(lambda: [one for one in notifier.outbox.deliveries(1) if one["attempts"]])
+        (scene.folder / "other").mkdir()
+        table = rules(channels=["other"])
+        table["channels"] = {"other": table["channels"]["ops"]}
+        (scene.folder / "other/rules").write_text(json.dumps(table))
+        second = Notifier(scene.folder, scene.folder / "other", user=True, address=scene.address)
+        with pytest.raises(RotaError, match="another rotad-notify has the name"):
+            await second.run()
+        assert notifier.outbox.deliveries(1)[0]["state"] == "sending"
+        await scene.until(lambda: notifier.outbox.deliveries(1)[0]["state"] == "sent")
+
+    play(private_bus, tmp_path, work)
+    assert len(hook.got) == 1
+    assert "second time" not in hook.got[0]["message"]
 
 
 def test_nothing_declared(tmp_path: Path) -> None:
