@@ -14,7 +14,18 @@ from rota.outbox import Cursor, Outbox, Told
 from rota.quantity import USEC
 from rota.routes import Happening, Rules, routed
 from rota.sources import NOT_RUNNING, Page, Source
-from rota.telling import OUTPUT, SETTLES, STANDING, Standing, from_guard, from_keeper, gap, judge, run_key
+from rota.telling import (
+    OUTPUT,
+    SETTLES,
+    STANDING,
+    Standing,
+    from_guard,
+    from_keeper,
+    gap,
+    judge,
+    not_understood,
+    run_key,
+)
 
 log = logging.getLogger("rotad-notify")
 
@@ -185,6 +196,16 @@ class Hearing:
         self, store: str, event: dict[str, Any], changed: dict[str, Standing | None]
     ) -> list[Told]:
         """Return what is to be told of an event; note how its agent stands after it."""
+        try:
+            return await self._understood(store, event, changed)
+        except (KeyError, TypeError, ValueError) as error:
+            # Of another version, perhaps. Whoever ended here would be started again, and end here again.
+            log.error("%s: event %d is not understood: %r", self.source.name, event["seq"], error)
+            return self._told(not_understood(self.source.name, store, event), wall_clock())
+
+    async def _understood(
+        self, store: str, event: dict[str, Any], changed: dict[str, Standing | None]
+    ) -> list[Told]:
         if self.source.name != "rotad":
             if event["seq"] <= self._before and not _stands(event):
                 return []

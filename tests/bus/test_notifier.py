@@ -442,6 +442,28 @@ def test_what_the_keeper_escalates(private_bus: str, tmp_path: Path, hook: Webho
     assert "See:    rota --user keeper explain unit:nginx.service" in message["message"]
 
 
+def test_an_event_that_is_not_understood_is_told_of_and_stops_nothing(
+    private_bus: str, tmp_path: Path, hook: Webhook
+) -> None:
+    async def work(scene: Scene) -> None:
+        bus = await connect(user=True, address=scene.address)
+        keeper = Keeper(bus)
+        scene.declare(rules(on=["escalation"]), ops=hook.url)
+        notifier = await scene.start()
+        await bus.request_name(KEEPER_BUS_NAME)
+        await scene.until(lambda: notifier.outbox.cursor("keeper"))
+        about = {"target": "unit:nginx.service", "severity": "critical", "summary": "exit status 1"}
+        keeper.record("asked", **about, remedy="restart-unit")
+        await scene.until(lambda: len(hook.got) == 1)
+        keeper.record("escalated", **about)
+        await scene.until(lambda: len(hook.got) == 2)
+        bus.disconnect()
+
+    play(private_bus, tmp_path, work)
+    assert "keeper recorded event 1 (asked), which rotad-notify does not understand" in hook.subjects[0]
+    assert "unit:nginx.service needs a person" in hook.subjects[1]
+
+
 def test_what_the_keeper_finds_before_it_can_be_asked(
     private_bus: str, tmp_path: Path, hook: Webhook
 ) -> None:
