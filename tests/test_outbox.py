@@ -101,7 +101,7 @@ async def life(path: Path, source: Recorded, sent: list[tuple[str, Text]], fate:
     box = Mortal(path)
     box.fate = fate
     try:
-        box.recover()
+        box.recover(0)
         await Hearing(source, asyncio.Event(), box, RULES, lambda _: None).catch_up()
 
         async def nothing(_: Happening) -> list[str]:
@@ -247,12 +247,28 @@ def test_what_was_being_sent_is_taken_up_again(tmp_path: Path) -> None:
     first.compose("ops", "r", [1], Text("s", "b"), NOW)
     assert first.begin("ops", NOW)
     second = Outbox(tmp_path / "o.db")
-    assert second.recover() == 1
+    assert second.recover(NOW) == 1
     again = second.begin("ops", NOW)
     assert again is not None
     assert (again.attempts, again.cut_off) == (2, 1)
     first.close()
     second.close()
+
+
+def test_what_is_cut_off_again_and_again_lets_others_go_first(box: Outbox) -> None:
+    file(box, 1, 2)
+    box.compose("ops", "r", [1], Text("deadly", "b"), NOW)
+    waits = []
+    for _ in range(3):
+        now = max(box.next_at("ops") or 0, NOW)
+        assert box.begin("ops", now)
+        assert box.recover(now) == 1
+        waits.append((box.next_at("ops") or 0) - now)
+    assert waits == [0, 10 * S, 20 * S]
+    box.compose("ops", "r", [2], Text("other", "b"), NOW)
+    other = box.begin("ops", NOW + 31 * S)
+    assert other is not None
+    assert other.text.subject == "other"
 
 
 def test_given_up_and_abandoned(box: Outbox) -> None:
@@ -272,6 +288,12 @@ def test_output_that_comes_later(box: Outbox) -> None:
     box.settle(named(1), 'the "last" line', NOW + S)
     assert box.waiting("ops", "r")[0].ready == NOW + S
     assert box.happenings([1])[0].last_line == 'the "last" line'
+
+
+def test_what_a_later_version_filed_is_told_as_far_as_it_is_known(box: Outbox) -> None:
+    file(box, 1)
+    box._rows("UPDATE happenings SET data = json_set(data, '$.colour', 'red')")
+    assert box.happenings([1]) == [happening(1)]
 
 
 def test_standings(box: Outbox) -> None:

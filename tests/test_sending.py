@@ -207,6 +207,26 @@ def test_the_clock_is_set_back_while_something_waits(tmp_path: Path, state: str,
     house.box.close()
 
 
+def test_a_message_that_ends_the_process_each_time_is_given_up(house: House) -> None:
+    async def work() -> None:
+        house.file("deadly")
+        await house.worker._compose()
+        for _ in range(1000):
+            due = house.box.next_at("ops")
+            if due is None:
+                break
+            house.now = max(house.now, due)
+            if house.now - NOW < 48 * HOUR:
+                assert house.box.begin("ops", house.now)
+                house.box.recover(house.now)
+            else:
+                await house.worker.step()
+
+    asyncio.run(work())
+    assert house.states() == ["given-up"]
+    assert house.service.tries == 0
+
+
 def test_a_message_is_given_up_when_it_is_old_and_was_tried_for_long(house: House) -> None:
     house.service.answers = lambda _: Outcome("503")
 

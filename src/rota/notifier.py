@@ -118,7 +118,7 @@ class Notifier:
         ):
             raise RotaError(f"another rotad-notify has the name {NOTIFIER_BUS_NAME}")
         # Whoever has the name, and nobody else, touches the outbox.
-        cut_off = self._outbox.recover()
+        cut_off = self._outbox.recover(wall_clock())
         if cut_off:
             log.warning("%d messages were cut off while they were being sent, and are sent again", cut_off)
         gone = self._outbox.abandon(self._rules.channels, wall_clock())

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rota.database import Database, open_or_anew
-from rota.grouping import Ahead, Due, Item, in_the_present
+from rota.grouping import Ahead, Due, Item, in_the_present, retry_at
 from rota.routes import Happening
 from rota.telling import Standing
 from rota.wording import Text
@@ -93,8 +93,10 @@ class Message:
 
 def _happening(data: str) -> Happening:
     table: dict[str, Any] = json.loads(data)
-    lists = {key: tuple(value) for key, value in table.items() if isinstance(value, list)}
-    return Happening(**{**table, **lists})
+    # A later version, of which one went back to this one, may have filed more.
+    found = {key: value for key, value in table.items() if key in Happening.__dataclass_fields__}
+    lists = {key: tuple(value) for key, value in found.items() if isinstance(value, list)}
+    return Happening(**{**found, **lists})
 
 
 class Outbox(Database):
@@ -303,13 +305,22 @@ class Outbox(Database):
                 (state, error, error, now, message),
             )
 
-    def recover(self) -> int:
-        """Take up messages again that were being sent when the last process died; return how many."""
+    def recover(self, now: int) -> int:
+        """Take up messages again that were being sent when the last process died; return how many.
+
+        At once the first time. What was cut off again is perhaps why it died (systemd ends it all when memory
+        is short), and waits as if it had been refused, so that others are sent meanwhile.
+        """
         with self._transaction(lasting=True):
-            return self._db.execute(
-                "UPDATE messages SET state = 'waiting', cut_off = cut_off + 1, "
-                "error = 'cut off while it was being sent' WHERE state = 'sending'"
-            ).rowcount
+            cut_off = self._db.execute("SELECT id, cut_off FROM messages WHERE state = 'sending'").fetchall()
+            for number, times in cut_off:
+                at = retry_at(times, now, 0.5) if times else now
+                self._db.execute(
+                    "UPDATE messages SET state = 'waiting', cut_off = cut_off + 1, next_at = ?, "
+                    "error = 'cut off while it was being sent' WHERE id = ?",
+                    (at, number),
+                )
+        return len(cut_off)
 
     def abandon(self, channels: Iterable[str], now: int) -> int:
         """Give up what is for channels that are not declared any more; return how many things that are."""

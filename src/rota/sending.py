@@ -187,7 +187,11 @@ class Worker:
         text = begun.text
         if begun.cut_off:
             text = replace(text, body=text.body + AGAIN)
-        outcome = await self._deliver(self._credential, text, self._patience)
+        due = Due(begun.created, begun.attempts, 0)
+        if begun.cut_off > 1 and is_expired(due, self._channel.expiry, self._now(), self._first_retry):
+            outcome = Outcome("it was cut off each time that it was being sent")
+        else:
+            outcome = await self._deliver(self._credential, text, self._patience)
         self._unmarked = self._marked(begun, outcome)
         self._mark()
 
