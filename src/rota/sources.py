@@ -22,6 +22,8 @@ from rota.names import (
 from rota.systemd import ABSENT, CallError, ask_bus, call, plain
 
 _PAGE = 500
+PATIENCE = 30.0
+"""Seconds that an answer may take. The bus waits for ever, and a call that got lost would be the last."""
 NOT_RUNNING = "it is not running"
 
 
@@ -47,7 +49,15 @@ class Page:
 class Source:
     """One who has events with numbers without gaps: Events(t since, u limit), signal EventsRecorded."""
 
-    def __init__(self, bus: MessageBus, name: str, where: tuple[str, str, str], wake: asyncio.Event) -> None:
+    def __init__(
+        self,
+        bus: MessageBus,
+        name: str,
+        where: tuple[str, str, str],
+        wake: asyncio.Event,
+        *,
+        patience: float = PATIENCE,
+    ) -> None:
         """Begin with nothing.
 
         Args:
@@ -55,11 +65,13 @@ class Source:
             name: what it is called.
             where: its bus name, object path and interface.
             wake: set when something was recorded, or it came to the bus.
+            patience: seconds that an answer may take.
         """
         self.name = name
         self._bus = bus
         self._bus_name, self._path, self._interface = where
         self._wake = wake
+        self._patience = patience
 
     async def follow(self) -> None:
         """Begin to be woken."""
@@ -98,7 +110,10 @@ class Source:
             flags=MessageFlag.NO_AUTOSTART,
         )
         try:
-            return [plain(value) for value in await call(self._bus, message)]
+            async with asyncio.timeout(self._patience):
+                return [plain(value) for value in await call(self._bus, message)]
+        except TimeoutError:
+            raise RotaError(f"no answer within {self._patience:g} s", exit_code=Exit.UNREACHABLE) from None
         except CallError as error:
             if error.name in ABSENT:
                 raise RotaError(NOT_RUNNING, exit_code=Exit.UNREACHABLE) from None

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -31,8 +34,9 @@ from rota.names import (
     NOTIFIER_PATH,
 )
 from rota.notifier import Notifier
+from rota.sources import KEEPER, Source
 from rota.store import Recorded
-from rota.systemd import connect, plain
+from rota.systemd import ask_bus, connect, plain
 from tests.bus.house import House
 from tests.sinks import Webhook, mailbox, webhook
 
@@ -547,6 +551,46 @@ def test_a_stranger_does_not_wake_it(private_bus: str, tmp_path: Path, hook: Web
         await scene.until(lambda: hook.got)
 
     play(private_bus, tmp_path, work)
+
+
+def test_who_never_answers_is_asked_again(private_bus: str, tmp_path: Path) -> None:
+    async def work(scene: Scene) -> None:
+        mute, ours = [await connect(user=True, address=scene.address) for _ in range(2)]
+        mute.add_message_handler(lambda message: message.interface == KEEPER_INTERFACE)
+        await mute.request_name(KEEPER_BUS_NAME)
+        source = Source(ours, "keeper", KEEPER, asyncio.Event(), patience=0.3)
+        async with asyncio.timeout(10):
+            with pytest.raises(RotaError, match=r"no answer within 0\.3 s") as caught:
+                await source.events(0)
+        assert caught.value.exit_code is Exit.UNREACHABLE
+        mute.disconnect()
+        ours.disconnect()
+
+    play(private_bus, tmp_path, work)
+
+
+def test_the_bus_goes_down_while_it_sends(private_bus: str, tmp_path: Path, hook: Webhook) -> None:
+    """It ends, to be started again; but what is under way goes out first, and is marked."""
+
+    async def work(scene: Scene) -> None:
+        hook.hang = 1.5
+        scene.declare(rules(), ops=hook.url)
+        await scene.start()
+        scene.rotad.ran(1, status=1)
+        assert scene.notifier is not None
+        outbox, task = scene.notifier.outbox, scene.task
+        await scene.until(lambda: [one for one in outbox.deliveries(1) if one["attempts"]])
+        (pid,) = await ask_bus(scene.notifier._bus, "GetConnectionUnixProcessID", "org.freedesktop.DBus")
+        os.kill(pid, signal.SIGKILL)
+        assert task is not None
+        async with asyncio.timeout(20):
+            with pytest.raises(RotaError, match="the connection to the bus was lost"):
+                await task
+
+    play(private_bus, tmp_path, work)
+    with sqlite3.connect(tmp_path / "outbox.db") as db:
+        assert db.execute("SELECT state, cut_off FROM messages").fetchall() == [("sent", 0)]
+    assert len(hook.got) == 1
 
 
 def test_who_comes_second_changes_nothing(private_bus: str, tmp_path: Path, hook: Webhook) -> None:
