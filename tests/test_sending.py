@@ -238,3 +238,34 @@ def test_a_message_is_given_up_when_it_is_old_and_was_tried_for_long(house: Hous
     asyncio.run(work())
     assert house.states() == ["given-up"]
     assert 48 * HOUR <= house.now - NOW < 49 * HOUR
+
+
+def test_a_full_disk_is_complained_of_once_and_what_is_out_is_marked_at_the_end(
+    house: House, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rota.sending._FULL", 0.01)
+
+    async def work() -> None:
+        task = asyncio.create_task(house.worker.forever())
+        house.file("one")
+        with full_disk():
+            await asyncio.sleep(0.3)
+        async with asyncio.timeout(10):
+            while house.states() != ["sent"]:
+                await asyncio.sleep(0.01)
+        monkeypatch.setattr("rota.sending._FULL", 60)
+        with full_disk_after(house, WELL):
+            house.file("two")
+            house.worker.wake()
+            async with asyncio.timeout(10):
+                while house.states() != ["sent", "sending"] or house.service.tries < 2:
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+        house.worker.stop()
+        await task
+
+    with caplog.at_level("ERROR"):
+        asyncio.run(work())
+    assert house.states() == ["sent", "sent"]
+    assert len(caplog.records) == 2
+    assert len({one.getMessage() for one in caplog.records}) == 1
