@@ -168,6 +168,9 @@ def _promises() -> list[Block]:
             " could not be sent is tried again, first after ten seconds, then at twice the distance up to"
             " half"
             " an hour, until `expiry`; then it is given up, which the journal and `rota notify` tell."
+            " A message that a service refuses for good keeps nothing waiting: after ten minutes the next one"
+            " is made, and at once if there is something critical. When the clock is set, nothing is given up"
+            " that was not tried for an hour, and nothing waits for a time that is in the future again."
         ),
         Text(
             "Each channel has a worker of its own and each message a process of its own, which is ended after"

@@ -104,6 +104,12 @@ def test_only_rota_logs_turns_into_another_program() -> None:
     assert callers <= {"cli_agents"}
 
 
+def test_the_present_is_asked_for_in_one_place() -> None:
+    asks = re.compile(r"time\.time_ns\(\) // 1000\b|def _now\(|time\.time\(")
+    found = {module for module in MODULES if asks.search((SOURCE / f"{module}.py").read_text())}
+    assert found == {"clock"}
+
+
 def loaded_by(code: str) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)"],

@@ -8,7 +8,20 @@ from datetime import UTC
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rota.grouping import FIRST_RETRY, LAST_RETRY, Decision, Item, decide, free_at, retry_at
+from rota.grouping import (
+    FIRST_RETRY,
+    LAST_RETRY,
+    Ahead,
+    Decision,
+    Due,
+    Item,
+    decide,
+    free_at,
+    held_back,
+    in_the_present,
+    is_expired,
+    retry_at,
+)
 from rota.quiet import Quiet
 from rota.routes import HOUR, MINUTE, Channel, Rate, Route
 
@@ -67,6 +80,45 @@ def test_quiet_hours_but_not_for_what_is_critical() -> None:
     told = at(both, night + MINUTE, route=route)
     assert (told.items, told.until, told.why) == ((7,), 31 * HOUR, "quiet")
     assert at(both, 31 * HOUR, route=route).items == (0, 7)
+
+
+def test_behind_a_message_that_cannot_be_sent() -> None:
+    alone = replace(ROUTE, group=0, quiet=())
+    waiting = [Item(1, 0, 0, False), Item(2, 0, 0, True)]
+
+    def told(*ahead: tuple[int, bool]) -> Decision:
+        return decide(waiting, CHANNEL, alone, ([], []), [Ahead(*one) for one in ahead], now=MINUTE)
+
+    assert told().items == (1, 2)
+    assert told((0, False)).items == (2,), "what is critical waits for nothing else"
+    assert told((2, True)) == Decision(why="retry")
+    assert told((3, True)).items == (2,)
+    assert told((7, True)).items == (1, 2)
+    assert told((7, False), (3, False)).items == (2,)
+    assert told((100, True), (8, True)).items == (2,)
+    assert told((100, True), (9, True)).items == (1, 2)
+
+
+@given(st.lists(st.tuples(st.integers(0, DAY), st.booleans()), max_size=30))
+def test_a_channel_that_is_down_for_two_days_makes_few_messages(early: list[tuple[int, bool]]) -> None:
+    """Something comes every minute, critical or not, and nothing can be sent."""
+    made: list[list[int | bool]] = []
+    due: list[int] = []
+    came = sorted([*early, *((minute * MINUTE, minute % 2 == 0) for minute in range(2 * DAY // MINUTE))])
+    waiting = {False: 0, True: 0}
+    for now, critical in came:
+        for number, one in enumerate(made):
+            while due[number] <= now:
+                one[0] += 1
+                due[number] = retry_at(one[0], due[number], 0.5)
+        waiting[critical] += 1
+        ahead = [Ahead(int(attempts), bool(grave)) for attempts, grave in made]
+        passing = [grave for grave in waiting if waiting[grave] and not held_back(ahead, critical=grave)]
+        if passing:
+            made.append([0, True in passing])
+            due.append(now)
+            waiting |= dict.fromkeys(passing, 0)
+    assert 5 < len(made) <= 35
 
 
 def test_nothing_waits() -> None:
@@ -133,3 +185,29 @@ def test_retries_are_further_and_further_apart(attempts: int, chance: float) -> 
 
 def test_retries_of_many_machines_are_not_at_the_same_moment() -> None:
     assert retry_at(1, 0, 0.1) != retry_at(1, 0, 0.9)
+
+
+def test_given_up_by_age_and_by_attempts() -> None:
+    def expired(age: int, attempts: int, expiry: int = 2 * DAY) -> bool:
+        return is_expired(Due(0, attempts, 0), expiry, age)
+
+    assert not expired(3 * DAY, 1)
+    assert not expired(3 * DAY, 9)
+    assert expired(3 * DAY, 12)
+    assert not expired(2 * DAY - 1, 12)
+    assert not expired(-DAY, 500)
+    assert expired(0, 1, expiry=0)
+    assert not expired(MINUTE, 3, expiry=MINUTE)
+    assert expired(MINUTE, 4, expiry=MINUTE)
+
+
+@given(st.integers(-DAY, DAY), st.integers(0, 500), st.integers(-DAY, DAY), st.floats(0, 1))
+def test_nothing_waits_for_a_future_that_the_clock_has_left(
+    created: int, attempts: int, jump: int, chance: float
+) -> None:
+    next_at = retry_at(attempts, created, chance) if attempts else created
+    now = created + jump
+    found = in_the_present(Due(created, attempts, next_at), now)
+    assert found.created <= now
+    assert found.next_at <= now + (1.25 * LAST_RETRY if attempts else 0)
+    assert jump < 0 or found == Due(created, attempts, next_at), "without a jump nothing changes"

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from rota.database import FullError
 from rota.errors import RotaError
 from rota.events import Run
+from rota.grouping import Ahead
 from rota.hearing import Hearing
 from rota.interface import run_table
 from rota.notify import Outcome
@@ -100,7 +101,7 @@ async def life(path: Path, source: Recorded, sent: list[tuple[str, Text]], fate:
     box = Mortal(path)
     box.fate = fate
     try:
-        box.recover()
+        box.recover(0)
         await Hearing(source, asyncio.Event(), box, RULES, lambda _: None).catch_up()
 
         async def nothing(_: Happening) -> list[str]:
@@ -205,8 +206,8 @@ def test_a_message_from_made_to_sent(box: Outbox) -> None:
     file(box, 1, 2, 3)
     box.compose("ops", "r", [1, 2], Text("subject", "body"), NOW)
     assert [one.id for one in box.waiting("ops", "r")] == [3]
-    assert box.busy("ops", "r")
-    assert not box.busy("ops", OWN)
+    assert box.ahead("ops", "r") == [Ahead(0, critical=False)]
+    assert box.ahead("ops", OWN) == []
     assert box.begin("pager", NOW) is None
     assert box.begin("ops", NOW - 1) is None
     begun = box.begin("ops", NOW)
@@ -222,9 +223,22 @@ def test_a_message_from_made_to_sent(box: Outbox) -> None:
     box.sent(again.id, NOW + 8)
     about = box.overview("ops")
     assert (about["waiting"], about["last_sent"], about["error"], about["given_up"]) == (1, NOW + 8, "", 0)
-    assert not box.busy("ops", "r")
+    assert box.ahead("ops", "r") == []
     assert box.sends("ops", "r", NOW) == ([NOW], [NOW])
     assert box.sends("ops", OWN, NOW) == ([NOW], [])
+
+
+def test_what_is_ahead_and_what_goes_first(box: Outbox) -> None:
+    told = [Told(happening(number, critical=number == 2), (("ops", "r"),), NOW) for number in (1, 2, 3)]
+    box.file("rotad", Cursor("s", 1, NOW), told, now=NOW)
+    box.compose("ops", "r", [1], Text("old", "b"), NOW)
+    old = box.begin("ops", NOW)
+    assert old is not None
+    box.retry(old.id, "refused", NOW + 1)
+    box.compose("ops", "r", [2, 3], Text("new", "b"), NOW + 2)
+    assert box.ahead("ops", "r") == [Ahead(1, critical=False), Ahead(0, critical=True)]
+    subjects = [begun.text.subject for _ in range(2) if (begun := box.begin("ops", NOW + 2))]
+    assert subjects == ["new", "old"]
 
 
 def test_what_was_being_sent_is_taken_up_again(tmp_path: Path) -> None:
@@ -233,12 +247,28 @@ def test_what_was_being_sent_is_taken_up_again(tmp_path: Path) -> None:
     first.compose("ops", "r", [1], Text("s", "b"), NOW)
     assert first.begin("ops", NOW)
     second = Outbox(tmp_path / "o.db")
-    assert second.recover() == 1
+    assert second.recover(NOW) == 1
     again = second.begin("ops", NOW)
     assert again is not None
     assert (again.attempts, again.cut_off) == (2, 1)
     first.close()
     second.close()
+
+
+def test_what_is_cut_off_again_and_again_lets_others_go_first(box: Outbox) -> None:
+    file(box, 1, 2)
+    box.compose("ops", "r", [1], Text("deadly", "b"), NOW)
+    waits = []
+    for _ in range(3):
+        now = max(box.next_at("ops") or 0, NOW)
+        assert box.begin("ops", now)
+        assert box.recover(now) == 1
+        waits.append((box.next_at("ops") or 0) - now)
+    assert waits == [0, 10 * S, 20 * S]
+    box.compose("ops", "r", [2], Text("other", "b"), NOW)
+    other = box.begin("ops", NOW + 31 * S)
+    assert other is not None
+    assert other.text.subject == "other"
 
 
 def test_given_up_and_abandoned(box: Outbox) -> None:
@@ -258,6 +288,12 @@ def test_output_that_comes_later(box: Outbox) -> None:
     box.settle(named(1), 'the "last" line', NOW + S)
     assert box.waiting("ops", "r")[0].ready == NOW + S
     assert box.happenings([1])[0].last_line == 'the "last" line'
+
+
+def test_what_a_later_version_filed_is_told_as_far_as_it_is_known(box: Outbox) -> None:
+    file(box, 1)
+    box._rows("UPDATE happenings SET data = json_set(data, '$.colour', 'red')")
+    assert box.happenings([1]) == [happening(1)]
 
 
 def test_standings(box: Outbox) -> None:

@@ -50,6 +50,13 @@ def test_the_last_line_stands_in_for_a_journal_that_has_no_more() -> None:
     assert "Output" not in said(replace(ONE, last_line="")).body
 
 
+def test_a_time_that_no_calendar_has() -> None:
+    """Such as that of a question without an end: it must not keep all else from being told."""
+    for at in (2**62, -(2**62)):
+        found = said(replace(ONE, at=at, since=at, answers=("rota keeper approve 1",), until=at))
+        assert found.body.count(f"{at // S} s after 1970") == 3
+
+
 def test_of_a_users_agents() -> None:
     found = message([ONE, replace(ONE, key="2")], {}, "nas", rota="rota --user", zone=UTC)
     assert "See:    rota --user logs 9f9f9f9f9f9f\n" in found.body

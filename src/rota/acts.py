@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from dbus_next.aio.message_bus import MessageBus
 from rota import pauses
 from rota.answers import ACTIVE, Answers
 from rota.bus_object import Caller
+from rota.clock import wall_clock
 from rota.errors import Exit, RotaError
 from rota.inquiry import Inquiry
 from rota.ledger import Ledger
@@ -108,7 +108,7 @@ class Acts(Answers):
         if len(why) > 1000 or not why.isprintable():
             raise RotaError("the reason must be one line of at most 1000 characters", exit_code=Exit.USAGE)
         try:
-            pauses.pause(self._state, name, by=by, at=time.time_ns() // 1000, why=why)
+            pauses.pause(self._state, name, by=by, at=wall_clock(), why=why)
         except OSError as error:
             raise RotaError(f"{error.filename}: {error.strerror}") from None
         log.info("%s paused by %s%s", name, by, f": {why}" if why else "")

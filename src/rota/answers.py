@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rota import definitions, health, pauses
+from rota.clock import wall_clock
 from rota.errors import Exit, RotaError, nearest
 from rota.events import OVER, Run
 from rota.interface import FILTERS, Events, run_table
@@ -86,7 +86,7 @@ class Answers:
 
     async def _elapse(self, name: str) -> int | None:
         """Return when an agent's timer elapses next, microseconds since 1970, None if it does not."""
-        now = time.time_ns() // 1000
+        now = wall_clock()
         known = self._next.get(name)
         if name in self._next and (known is None or known > now):
             return known
@@ -175,7 +175,7 @@ class Answers:
 
         Of more than two days, those are whole days of UTC.
         """
-        now = time.time_ns() // 1000
+        now = wall_clock()
         query = self._query({"since": now - 7 * DAY, **wanted})
         since = query.since or 0
         whole_days = now - since > 2 * DAY and not (query.states or query.triggers or query.until)
@@ -193,7 +193,7 @@ class Answers:
         names = self.agent_names()
         armed = [name for name in names if states.get(timer_of(name)) == "active"]
         upcoming = dict(zip(armed, await asyncio.gather(*map(self._elapse, armed)), strict=True))
-        now = time.time_ns() // 1000
+        now = wall_clock()
 
         def find(store: Store) -> tuple[int, dict[str, Lifetime]]:
             return store.bounds()[1], {name: store.lifetime(name) for name in names}
@@ -219,7 +219,7 @@ class Answers:
         """Return whether rotad keeps up, and how agents did of which something was recorded after `since`."""
         found = self._recorder.ask(lambda store: health.table(store, since, self.agents.keys()))
         paused = sorted(pauses.all_paused(self._state) & self.agents.keys())
-        return {"lag": self._recorder.lag(time.time_ns() // 1000), "paused": paused, **found}
+        return {"lag": self._recorder.lag(wall_clock()), "paused": paused, **found}
 
     def events(self, since: int, limit: int, agent: str | None) -> Events:
         """Return what was recorded after number `since`."""

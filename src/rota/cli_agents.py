@@ -20,6 +20,7 @@ from typing import Any
 from rota import definitions, keeper_glance, output, pauses, portrait
 from rota.cli_history import list_runs, moment, runs_table
 from rota.client import Client, client
+from rota.clock import wall_clock
 from rota.errors import Exit, RotaError
 from rota.events import BAD, OVER, Run
 from rota.keeper_glance import Glance
@@ -155,7 +156,7 @@ def list_(arguments: argparse.Namespace) -> int:
     if arguments.json:
         output.emit_json(agents)
         return int(Exit.OK)
-    present = output.now()
+    present = wall_clock()
     if agents:
         _table(agents, present)
     else:
@@ -216,7 +217,7 @@ def _show_run(run: Table) -> None:
     _fields(
         [
             ("Result", f"{text} {output.why(run)}".strip()),
-            ("Started", f"{output.date(started)} ({output.ago(started, output.now())})" if started else ""),
+            ("Started", f"{output.date(started)} ({output.ago(started, wall_clock())})" if started else ""),
             ("Ended", f"{output.date(ended)}, after {output.took(run)}" if ended else ""),
             ("Slot", output.slot(run)),
             ("Started by", output.trigger(run)),
@@ -237,7 +238,7 @@ def _show_run(run: Table) -> None:
 
 def _show_agent(agent: Table, found: list[dict[str, Any]], exposure: str) -> None:
     output.line(f"{agent['name']}{': ' if agent['description'] else ''}{agent['description']}", "bold")
-    present = output.now()
+    present = wall_clock()
     last = agent.get("last", {})
     paused = ""
     if agent["paused"]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from rota import output
 from rota.client import PAGE, Client, client
+from rota.clock import wall_clock
 from rota.errors import Exit, RotaError
 from rota.moments import parse_moment
 from rota.output import Cell
@@ -30,7 +31,7 @@ def moment(option: str, text: str) -> int:
         RotaError: it is none.
     """
     try:
-        return parse_moment(text, output.now())
+        return parse_moment(text, wall_clock())
     except ValueError as error:
         raise RotaError(f'{option}: "{text}" is {error}', exit_code=Exit.USAGE) from None
 
@@ -84,7 +85,7 @@ def runs_table(runs: Sequence[Table], *, named: bool) -> None:
         ">CPU",
         ">MEM",
     ]
-    present = output.now()
+    present = wall_clock()
     output.table(
         headers, [run_row(run, present, named=named) for run in runs], flexible=(1, 4) if named else (3,)
     )

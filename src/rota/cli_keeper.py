@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rota import output
+from rota.clock import wall_clock
 from rota.errors import Exit, RotaError
 from rota.keeper_client import ask, tell
 from rota.output import Cell
@@ -153,7 +154,7 @@ def _status(arguments: argparse.Namespace) -> None:
     if arguments.json:
         output.emit_json(status)
         return
-    present = output.now()
+    present = wall_clock()
     parts = (
         (("TARGET", "PROBLEM", "FOR", "STRIKE", "NEXT"), list(_findings(status, present)), (4, 0)),
         (("QUESTION", "TARGET", "REMEDY", "OPEN UNTIL", "ANSWER"), list(_questions(status, present)), (1, 3)),
@@ -175,7 +176,7 @@ def _history(arguments: argparse.Namespace) -> None:
     if arguments.json:
         output.emit_json(history)
         return
-    present = output.now()
+    present = wall_clock()
     if not (history["findings"] or history["remedies"]):
         output.line(f"Nothing is known of {target}." if target else "Nothing was found yet.")
         return

@@ -16,6 +16,7 @@ from dbus_next.constants import MessageFlag
 from dbus_next.message import Message
 
 from rota import output
+from rota.clock import wall_clock
 from rota.errors import Exit, RotaError
 from rota.names import ERRORS, NOTIFIER_BUS_NAME, NOTIFIER_INTERFACE, NOTIFIER_PATH
 from rota.output import Cell
@@ -91,7 +92,7 @@ def _result(message: Table) -> Cell:
 
 
 def _show(status: Table) -> None:
-    present = output.now()
+    present = wall_clock()
     rows: list[list[Cell]] = [
         [
             (channel["channel"], "bold"),

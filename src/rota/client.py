@@ -102,9 +102,10 @@ class Client:
         await self._follow("EventsRecorded")
 
     async def _follow(self, member: str) -> None:
-        rule = f"type='signal',interface='{MANAGER_INTERFACE}',member='{member}',path='{MANAGER_PATH}'"
+        # With a sender, the bus sees to it that it is rotad's: anybody may signal anything.
+        rule = f"type='signal',sender='{BUS_NAME}',interface='{MANAGER_INTERFACE}',member='{member}'"
         self.bus.add_message_handler(self._on_message)
-        await ask_bus(self.bus, "AddMatch", rule)
+        await ask_bus(self.bus, "AddMatch", f"{rule},path='{MANAGER_PATH}'")
 
     def _on_message(self, message: Message) -> None:
         if message.message_type is not MessageType.SIGNAL:

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import os
 import signal
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from systemd import daemon as sd
 from rota import definitions, program
 from rota.acts import Acts
 from rota.bus import Exported
+from rota.clock import wall_clock
 from rota.errors import Exit, RotaError
 from rota.events import Run
 from rota.filing import Filing
@@ -133,7 +133,7 @@ class Daemon:
             agent = agent_of(change.unit)
             if agent is not None and agent in self._ledger.timers:
                 # The entry that says so is on its way to the journal.
-                self._ledger.look_at(agent, time.time_ns() // 1000 + USEC)
+                self._ledger.look_at(agent, wall_clock() + USEC)
 
     def _installed(self, name: str) -> definitions.Definition | None:
         return self._acts.agents.get(name)
@@ -150,7 +150,7 @@ class Daemon:
 
     async def _record(self) -> None:
         await self._recorder.drain()
-        await self._observer.reconcile(time.time_ns() // 1000 - DAY)
+        await self._observer.reconcile(wall_clock() - DAY)
         await self._recorder.drain()
         self._caught_up.set()
         self._filing.begin()
@@ -187,7 +187,7 @@ class Daemon:
             await asyncio.sleep(pause)
             pause = _HOUR
             try:
-                await self.forget(time.time_ns() // 1000)
+                await self.forget(wall_clock())
             except RotaError as error:
                 log.warning("what is old was not forgotten: %s", error.message)
 

@@ -7,6 +7,7 @@ import logging
 import time
 from dataclasses import asdict
 
+from rota.clock import wall_clock
 from rota.errors import RotaError
 from rota.events import Run
 from rota.logs import said
@@ -59,7 +60,7 @@ class Filing:
 
     async def _file_some(self) -> bool:
         """File what is ready; tell whether there is more."""
-        since = time.time_ns() // 1000 - DAY
+        since = wall_clock() - DAY
         runs = self._recorder.ask(lambda store: store.unfiled(since, _AT_ONCE))
         waiting = {run.id for run in runs}
         self._seen = {run: at for run, at in self._seen.items() if run in waiting}

@@ -19,6 +19,7 @@ from dbus_next.aio.message_bus import MessageBus
 from dbus_next.constants import MessageType
 from dbus_next.message import Message
 
+from rota.clock import wall_clock
 from rota.errors import RotaError
 from rota.events import KEEPER_BACK, KEEPER_LOST
 from rota.names import KEEPER_AGENT, KEEPER_BUS_NAME, KEEPER_SERVICE
@@ -162,7 +163,7 @@ class Guard:
         before, began = self._state, self._since
         self._state, kind = judge(before, seen, self._clock())
         if kind == KEEPER_LOST:
-            self._since = time.time_ns() // 1000 - (self._clock() - (self._state.since or 0))
+            self._since = wall_clock() - (self._clock() - (self._state.since or 0))
             self._state = State(self._state.since, uuid.uuid4().hex, self._state.why)
             self._record(
                 kind, self._state.lost, f"Home Keeper is gone: {seen.trouble}", {"why": seen.trouble}

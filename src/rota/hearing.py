@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from rota.clock import wall_clock
 from rota.errors import RotaError
 from rota.events import Run
 from rota.outbox import Cursor, Outbox, Told
 from rota.quantity import USEC
 from rota.routes import Happening, Rules, routed
 from rota.sources import NOT_RUNNING, Page, Source
-from rota.telling import OUTPUT, SETTLES, STANDING, Standing, from_guard, from_keeper, gap, judge, run_key
+from rota.telling import (
+    OUTPUT,
+    SETTLES,
+    STANDING,
+    Standing,
+    from_guard,
+    from_keeper,
+    gap,
+    judge,
+    not_understood,
+    run_key,
+)
 
 log = logging.getLogger("rotad-notify")
 
@@ -25,10 +36,6 @@ _AGAIN = 5.0
 """Seconds until it is tried again where the outbox took nothing."""
 _LAST = 2**62
 """A number that no event has yet."""
-
-
-def _now() -> int:
-    return time.time_ns() // 1000
 
 
 class Hearing:
@@ -64,7 +71,7 @@ class Hearing:
         self._standings = outbox.standings()
         self._silent = ""
         self._before = 0
-        self._born = _now()
+        self._born = wall_clock()
 
     def look(self) -> None:
         """Look for new events, should a signal have got lost."""
@@ -119,8 +126,9 @@ class Hearing:
             page = await self.source.events(self._cursor.seq)
             if page.store != self._cursor.store:
                 log.warning("%s has lost its store: what it records anew is heard again", self.source.name)
-                floor = Cursor(page.store, 0, self._cursor.at)
-                self._outbox.file(f"{self.source.name} before", floor, now=_now())
+                now = wall_clock()
+                floor = Cursor(page.store, 0, min(self._cursor.at, now))
+                self._outbox.file(f"{self.source.name} before", floor, now=now)
                 self._cursor = floor
                 continue
             await self._take(page)
@@ -128,7 +136,7 @@ class Hearing:
             more = page.more or (self.source.name == "keeper" and bool(page.events))
 
     async def _begin(self) -> None:
-        since = await self.source.seq_at(_now() - _DAY) if self._from_yesterday else _LAST
+        since = await self.source.seq_at(wall_clock() - _DAY) if self._from_yesterday else _LAST
         page = await self.source.events(since)
         seq = since if self._from_yesterday else page.last
         if self.source.name == "keeper":
@@ -136,10 +144,10 @@ class Hearing:
             seq = min(seq, await self.source.seq_at(self._born))
             # What waits for a person still does, however long ago it began.
             seq, self._before = min(seq, await self.source.unheard()), seq
-        self._keep(Cursor(page.store, seq, _now()), [], {})
+        self._keep(Cursor(page.store, seq, wall_clock()), [], {})
 
     def _keep(self, cursor: Cursor, told: list[Told], standings: dict[str, Standing | None]) -> None:
-        self._outbox.file(self.source.name, cursor, told, standings, now=_now())
+        self._outbox.file(self.source.name, cursor, told, standings, now=wall_clock())
         self._cursor = cursor
 
     async def _take(self, page: Page) -> None:
@@ -151,11 +159,14 @@ class Hearing:
         gone = since.seq and page.first > since.seq + 1
         if gone:
             log.error("%s: events %d to %d were forgotten", name, since.seq + 1, page.first - 1)
-            told += self._told(gap(name, page.store, since.seq, page.first, _now()), _now())
+            told += self._told(gap(name, page.store, since.seq, page.first, wall_clock()), wall_clock())
         before = self._outbox.cursor(f"{name} before")
         oldest = before.at - _HOUR if before and before.store == page.store else 0
+        passed = False
         for event in page.events:
             if event["at"] >= oldest:
+                # What comes after it is new, whatever its time: the clock may have been set back.
+                passed, oldest = passed or oldest > 0, 0
                 told += await self._heard(page.store, event, changed)
         if not page.events and not gone:
             return
@@ -164,16 +175,18 @@ class Hearing:
             cursor = Cursor(page.store, last["seq"], max(since.at, last["at"]))
         else:
             cursor = Cursor(page.store, max(since.seq, page.first - 1), since.at)
-        if gone or told or changed or cursor.seq - since.seq >= _OFTEN:
+        if gone or told or changed or passed or cursor.seq - since.seq >= _OFTEN:
             self._keep(cursor, told, changed)
             self._standings |= {agent: one for agent, one in changed.items() if one is not None}
             for agent in [agent for agent, one in changed.items() if one is None]:
                 self._standings.pop(agent, None)
+            if passed:
+                self._outbox.file(f"{name} before", Cursor("", 0, 0), now=wall_clock())
         else:
             self._cursor = cursor  # read again after a crash, they come to nothing again
         for event in page.events:
             if event["kind"] == OUTPUT:
-                self._outbox.settle(event["run"], str(event["data"].get("last_line", "")), _now())
+                self._outbox.settle(event["run"], str(event["data"].get("last_line", "")), wall_clock())
         self._filed({channel for one in told for channel, _ in one.ways} or self._channels_of(page))
 
     def _channels_of(self, page: Page) -> set[str]:
@@ -183,15 +196,25 @@ class Hearing:
         self, store: str, event: dict[str, Any], changed: dict[str, Standing | None]
     ) -> list[Told]:
         """Return what is to be told of an event; note how its agent stands after it."""
+        try:
+            return await self._understood(store, event, changed)
+        except (KeyError, TypeError, ValueError) as error:
+            # Of another version, perhaps. Whoever ended here would be started again, and end here again.
+            log.error("%s: event %d is not understood: %r", self.source.name, event["seq"], error)
+            return self._told(not_understood(self.source.name, store, event), wall_clock())
+
+    async def _understood(
+        self, store: str, event: dict[str, Any], changed: dict[str, Standing | None]
+    ) -> list[Told]:
         if self.source.name != "rotad":
             if event["seq"] <= self._before and not _stands(event):
                 return []
             found = from_keeper(store, event)
-            return self._told(found, _now()) if found else []
+            return self._told(found, wall_clock()) if found else []
         watch = from_guard(event)
         if watch or event["kind"] not in SETTLES or self._outbox.known(run_key(event["run"])):
             # Of slots that were missed one hears again; and of all, where a store was lost.
-            return self._told(watch, _now()) if watch else []
+            return self._told(watch, wall_clock()) if watch else []
         table = await self.source.run(event["run"])
         if table is None:
             log.warning("run %s of %s is forgotten: nobody is told of it", event["run"], event["agent"])
@@ -203,7 +226,7 @@ class Hearing:
         happening, after = judge(run, standing, self._rules.of(run.agent))
         if after != standing:
             changed[run.agent] = after
-        ready = _now() if run.output_filed else _now() + _OUTPUT
+        ready = wall_clock() if run.output_filed else wall_clock() + _OUTPUT
         return self._told(happening, ready) if happening else []
 
     def _told(self, happening: Happening, ready: int) -> list[Told]:
@@ -213,7 +236,7 @@ class Hearing:
 
 def _stands(event: dict[str, Any]) -> bool:
     """Tell whether an event from before anybody listened waits for a person yet."""
-    return event["kind"] in STANDING and event["data"].get("expires", _LAST) > _now()
+    return event["kind"] in STANDING and event["data"].get("expires", _LAST) > wall_clock()
 
 
 _OFTEN = 1000

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rota import pauses
+from rota.clock import wall_clock
 from rota.definitions import Definition
 from rota.events import Run
 from rota.expected import Expected
@@ -45,7 +45,7 @@ class Inquiry:
         timer = self._ledger.timers.get(agent)
         if timer is None:
             return []
-        return await self._ledger.expected.next(timer.events, _now(), _COMING)
+        return await self._ledger.expected.next(timer.events, wall_clock(), _COMING)
 
     async def why(self, agent: Definition, asked: int | None) -> dict[str, Any]:
         """Return why the last slot or run of an agent, or that at a moment, did or did not happen.
@@ -74,7 +74,7 @@ class Inquiry:
         timer = self._ledger.timers.get(name)
         common: dict[str, Any] = {
             "agent": name,
-            "now": _now(),
+            "now": wall_clock(),
             "scheduled": agent.scheduled,
             "timer": agent.timer(states.get(timer_of(name), "inactive")),
             "catch_up": (agent.declaration.get("catch_up") or {}).get("mode") == "once",
@@ -124,7 +124,3 @@ class Inquiry:
             if found:
                 return found[-1], next(iter(coming), None)
         return None, next(iter(coming), None)
-
-
-def _now() -> int:
-    return time.time_ns() // 1000

@@ -11,10 +11,9 @@ from dbus_next.message import Message
 
 from rota.errors import Exit, RotaError
 from rota.names import ERRORS, KEEPER_BUS_NAME, KEEPER_INTERFACE, KEEPER_PATH, KEEPER_SERVICE
-from rota.systemd import CallError, Systemd, call, connect, plain
+from rota.systemd import ABSENT, CallError, Systemd, call, connect, plain
 
 _EXITS = {name: code for code, name in ERRORS.items()}
-_ABSENT = tuple(f"org.freedesktop.DBus.Error.{word}" for word in ("ServiceUnknown", "NameHasNoOwner"))
 
 
 async def ask(member: str, signature: str = "", *body: Any, user: bool, address: str | None = None) -> Any:
@@ -27,7 +26,7 @@ async def ask(member: str, signature: str = "", *body: Any, user: bool, address:
     try:
         return await call_keeper(bus, member, signature, *body)
     except CallError as error:
-        if error.name in _ABSENT:
+        if error.name in ABSENT:
             raise await _absent(bus) from None
         text, _, hint = error.message.partition("\n")
         raise RotaError(text, hint, _EXITS.get(error.name, error.exit_code)) from None

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rota import causes
+from rota.clock import wall_clock
 from rota.errors import RotaError
 from rota.events import Run
 from rota.expected import Expected
@@ -58,10 +59,6 @@ _NAP = 60.0
 _SLOWER = 8
 """A row that goes on is written each time it is longer by this part."""
 _SLOWEST = 3600 * USEC
-
-
-def _now() -> int:
-    return time.time_ns() // 1000
 
 
 def _to_json(timer: Timer) -> str:
@@ -173,7 +170,7 @@ class Ledger:
         for agent in self.timers.keys() | set(self._recorder.ask(lambda store: store.marked())):
             self.look_at(agent)
         while True:
-            now = _now()
+            now = wall_clock()
             while self._queue and self._queue[0][0] <= now:
                 at, agent = heapq.heappop(self._queue)
                 if self._due.get(agent) == at:
@@ -181,7 +178,7 @@ class Ledger:
                     await self._look(agent)
                     await asyncio.sleep(0)
             self._wake.clear()
-            left = (self._queue[0][0] - _now()) / USEC if self._queue else None
+            left = (self._queue[0][0] - wall_clock()) / USEC if self._queue else None
             try:
                 await asyncio.wait_for(self._wake.wait(), None if left is None else min(max(left, 0), _NAP))
             except TimeoutError:
@@ -198,7 +195,7 @@ class Ledger:
 
     async def _prepare(self) -> None:
         """Ask systemd for the slots of all timers in a few calls, grouped by how far back they are needed."""
-        now = _now()
+        now = wall_clock()
         groups: dict[int, tuple[int, set[str]]] = {}
         for agent, timer in self.timers.items():
             mark = self._mark(agent)
@@ -221,10 +218,10 @@ class Ledger:
     async def _look(self, agent: str) -> None:
         async with self._step:
             try:
-                at = await self._account(agent, _now())
+                at = await self._account(agent, wall_clock())
             except (RotaError, OSError) as error:
                 log.warning("the slots of %s: %s", agent, getattr(error, "message", error))
-                at = _now() + _RETRY
+                at = wall_clock() + _RETRY
         if at is not None:
             self.look_at(agent, at)
 
@@ -351,7 +348,7 @@ class Ledger:
             else:
                 last = item.slot_until
                 self._record_missed(agent, timer, item)
-        self._logged[agent] = (last, _now() + _PATIENCE)
+        self._logged[agent] = (last, wall_clock() + _PATIENCE)
 
     def _record_missed(self, agent: str, timer: Timer, row: Missed) -> None:
         first, last = (time.strftime("%F %T", time.localtime(at / USEC)) for at in (row.slot, row.slot_until))

@@ -27,6 +27,7 @@ from dbus_next.constants import NameFlag, RequestNameReply
 from systemd import daemon as sd
 
 from rota import program
+from rota.clock import wall_clock
 from rota.desk import Desk
 from rota.errors import Exit, RotaError
 from rota.events import Run
@@ -54,10 +55,6 @@ _KEPT = 30 * 86_400 * USEC
 _SHOWN = 20
 _BEFORE, _AFTER = 60 * USEC, 2 * USEC
 """So long before it went wrong, and after that was noticed, what a unit wrote is of interest."""
-
-
-def _now() -> int:
-    return time.time_ns() // 1000
 
 
 class Notifier:
@@ -115,10 +112,16 @@ class Notifier:
             RotaError: no bus, or another rotad-notify has the name.
         """
         self._bus = await connect(user=self._user, address=self._address)
-        cut_off = self._outbox.recover()
+        Desk(self._bus, self)
+        if await self._bus.request_name(NOTIFIER_BUS_NAME, NameFlag.DO_NOT_QUEUE) is not (
+            RequestNameReply.PRIMARY_OWNER
+        ):
+            raise RotaError(f"another rotad-notify has the name {NOTIFIER_BUS_NAME}")
+        # Whoever has the name, and nobody else, touches the outbox.
+        cut_off = self._outbox.recover(wall_clock())
         if cut_off:
             log.warning("%d messages were cut off while they were being sent, and are sent again", cut_off)
-        gone = self._outbox.abandon(self._rules.channels, _now())
+        gone = self._outbox.abandon(self._rules.channels, wall_clock())
         if gone:
             log.error("%d things were for channels that are no longer declared, and are given up", gone)
         for name, channel in self._rules.channels.items():
@@ -142,11 +145,6 @@ class Notifier:
             )
             self._hearings.append(hearing)
             await source.follow()
-        Desk(self._bus, self)
-        if await self._bus.request_name(NOTIFIER_BUS_NAME, NameFlag.DO_NOT_QUEUE) is not (
-            RequestNameReply.PRIMARY_OWNER
-        ):
-            raise RotaError(f"another rotad-notify has the name {NOTIFIER_BUS_NAME}")
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
@@ -222,7 +220,7 @@ class Notifier:
             known = ", ".join(sorted(self._rules.channels))
             raise RotaError(f"no such channel: {channel}", f"There are {known}.", Exit.NOT_FOUND)
         begun = time.monotonic_ns()
-        text = test_message(channel, socket.gethostname(), _now())
+        text = test_message(channel, socket.gethostname(), wall_clock())
         outcome = await deliver(self._credential(channel), text, self._patience)
         log.info("test of %s: %s", channel, outcome.error or "sent")
         if not outcome.ok:
@@ -244,7 +242,7 @@ class Notifier:
         while True:
             await asyncio.sleep(_HOUR)
             try:
-                self._outbox.prune(_now() - _KEPT)
+                self._outbox.prune(wall_clock() - _KEPT)
             except RotaError as error:
                 log.warning("what is old was not forgotten: %s", error.message)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rota.database import Database, open_or_anew
-from rota.grouping import Item
+from rota.grouping import Ahead, Due, Item, in_the_present, retry_at
 from rota.routes import Happening
 from rota.telling import Standing
 from rota.wording import Text
@@ -93,8 +93,10 @@ class Message:
 
 def _happening(data: str) -> Happening:
     table: dict[str, Any] = json.loads(data)
-    lists = {key: tuple(value) for key, value in table.items() if isinstance(value, list)}
-    return Happening(**{**table, **lists})
+    # A later version, of which one went back to this one, may have filed more.
+    found = {key: value for key, value in table.items() if key in Happening.__dataclass_fields__}
+    lists = {key: tuple(value) for key, value in found.items() if isinstance(value, list)}
+    return Happening(**{**found, **lists})
 
 
 class Outbox(Database):
@@ -207,10 +209,38 @@ class Outbox(Database):
         rows = self._rows(query, channel, since)
         return [at for at, _ in rows], [at for at, of in rows if of == lane]
 
-    def busy(self, channel: str, lane: str) -> bool:
-        """Tell whether a message of a lane is not done with."""
-        query = "SELECT 1 FROM messages WHERE channel = ? AND lane = ? AND finished IS NULL"
-        return bool(self._rows(query, channel, lane))
+    def ahead(self, channel: str, lane: str) -> list[Ahead]:
+        """Return the messages of a lane that are not done with."""
+        query = (
+            "SELECT attempts, EXISTS (SELECT 1 FROM items JOIN happenings ON happenings.id = items.happening "
+            "WHERE items.message = messages.id AND critical) "
+            "FROM messages WHERE channel = ? AND lane = ? AND finished IS NULL"
+        )
+        return [Ahead(attempts, bool(critical)) for attempts, critical in self._rows(query, channel, lane)]
+
+    def to_the_present(self, channel: str, now: int, first_retry: int) -> bool:
+        """Bring back what lies in the future because the clock was set back; tell whether there was any.
+
+        Args:
+            channel: of this one.
+            now: the present, microseconds since 1970.
+            first_retry: how long after the first attempt is the second, microseconds.
+        """
+        query = (
+            "SELECT id, created, attempts, next_at FROM messages WHERE channel = ? AND finished IS NULL "
+            "AND max(created, next_at) > ?"
+        )
+        rows = self._rows(query, channel, now)
+        found = {number: (Due(*due), in_the_present(Due(*due), now, first_retry)) for number, *due in rows}
+        changed = [(due.created, due.next_at, number) for number, (was, due) in found.items() if due != was]
+        waiting = "filed > ? AND id IN (SELECT happening FROM items WHERE channel = ? AND message IS NULL)"
+        early = self._rows(f"SELECT 1 FROM happenings WHERE {waiting} LIMIT 1", now, channel)
+        if not changed and not early:
+            return False
+        with self._transaction(lasting=True):
+            self._db.executemany("UPDATE messages SET created = ?, next_at = ? WHERE id = ?", changed)
+            self._db.execute(f"UPDATE happenings SET filed = ? WHERE {waiting}", (now, now, channel))
+        return True
 
     def compose(self, channel: str, lane: str, items: Iterable[int], text: Text, now: int) -> int:
         """Make a message of what waits, and return its number."""
@@ -235,12 +265,16 @@ class Outbox(Database):
         return found
 
     def begin(self, channel: str, now: int) -> Message | None:
-        """Mark the next message to a channel as being sent, and return it; None if none is due."""
+        """Mark the next message to a channel as being sent, and return it; None if none is due.
+
+        What was never tried goes first: a message that hangs for a minute each time shall not be ahead of it.
+        """
         with self._transaction(lasting=True):
             row = self._db.execute(
                 "UPDATE messages SET state = 'sending', attempts = attempts + 1 WHERE id = (SELECT id FROM "
                 "messages WHERE channel = ? AND finished IS NULL AND state = 'waiting' AND next_at <= ? "
-                "ORDER BY next_at, id LIMIT 1) RETURNING id, subject, body, created, attempts, cut_off",
+                "ORDER BY attempts > 0, next_at, id LIMIT 1) "
+                "RETURNING id, subject, body, created, attempts, cut_off",
                 (channel, now),
             ).fetchone()
         if row is None:
@@ -271,13 +305,22 @@ class Outbox(Database):
                 (state, error, error, now, message),
             )
 
-    def recover(self) -> int:
-        """Take up messages again that were being sent when the last process died; return how many."""
+    def recover(self, now: int) -> int:
+        """Take up messages again that were being sent when the last process died; return how many.
+
+        At once the first time. What was cut off again is perhaps why it died (systemd ends it all when memory
+        is short), and waits as if it had been refused, so that others are sent meanwhile.
+        """
         with self._transaction(lasting=True):
-            return self._db.execute(
-                "UPDATE messages SET state = 'waiting', cut_off = cut_off + 1, "
-                "error = 'cut off while it was being sent' WHERE state = 'sending'"
-            ).rowcount
+            cut_off = self._db.execute("SELECT id, cut_off FROM messages WHERE state = 'sending'").fetchall()
+            for number, times in cut_off:
+                at = retry_at(times, now, 0.5) if times else now
+                self._db.execute(
+                    "UPDATE messages SET state = 'waiting', cut_off = cut_off + 1, next_at = ?, "
+                    "error = 'cut off while it was being sent' WHERE id = ?",
+                    (at, number),
+                )
+        return len(cut_off)
 
     def abandon(self, channels: Iterable[str], now: int) -> int:
         """Give up what is for channels that are not declared any more; return how many things that are."""

@@ -45,11 +45,6 @@ def colour(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def now() -> int:
-    """Return the present in microseconds since 1970."""
-    return time.time_ns() // 1000
-
-
 def ago(at: int, present: int) -> str:
     """Return a past moment in words: "2min ago", with the date beyond a month."""
     if present - at > 30 * _DAY:

@@ -11,13 +11,12 @@ from dbus_next.message import Message
 from dbus_next.signature import Variant
 
 from rota.errors import Exit, RotaError
-from rota.systemd import CallError, ask_bus, call
+from rota.systemd import ABSENT, CallError, ask_bus, call
 
 _NAME = "org.freedesktop.PolicyKit1"
 _ALLOW_INTERACTION = 1
 _ABSENT = (
-    "org.freedesktop.DBus.Error.ServiceUnknown",
-    "org.freedesktop.DBus.Error.NameHasNoOwner",
+    *ABSENT,
     "org.freedesktop.DBus.Error.Spawn.ChildExited",
     "org.freedesktop.systemd1.NoSuchUnit",
 )

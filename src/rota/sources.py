@@ -19,11 +19,12 @@ from rota.names import (
     MANAGER_INTERFACE,
     MANAGER_PATH,
 )
-from rota.systemd import CallError, ask_bus, call, plain
+from rota.systemd import ABSENT, CallError, ask_bus, call, plain
 
 _PAGE = 500
+PATIENCE = 30.0
+"""Seconds that an answer may take. The bus waits for ever, and a call that got lost would be the last."""
 NOT_RUNNING = "it is not running"
-_ABSENT = tuple(f"org.freedesktop.DBus.Error.{word}" for word in ("ServiceUnknown", "NameHasNoOwner"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,15 @@ class Page:
 class Source:
     """One who has events with numbers without gaps: Events(t since, u limit), signal EventsRecorded."""
 
-    def __init__(self, bus: MessageBus, name: str, where: tuple[str, str, str], wake: asyncio.Event) -> None:
+    def __init__(
+        self,
+        bus: MessageBus,
+        name: str,
+        where: tuple[str, str, str],
+        wake: asyncio.Event,
+        *,
+        patience: float = PATIENCE,
+    ) -> None:
         """Begin with nothing.
 
         Args:
@@ -56,17 +65,22 @@ class Source:
             name: what it is called.
             where: its bus name, object path and interface.
             wake: set when something was recorded, or it came to the bus.
+            patience: seconds that an answer may take.
         """
         self.name = name
         self._bus = bus
         self._bus_name, self._path, self._interface = where
         self._wake = wake
+        self._patience = patience
 
     async def follow(self) -> None:
         """Begin to be woken."""
         self._bus.add_message_handler(self._on_message)
-        rule = f"type='signal',interface='{self._interface}',member='EventsRecorded',path='{self._path}'"
-        await ask_bus(self._bus, "AddMatch", rule)
+        # With a sender, the bus sees to it that it is theirs: anybody may signal anything.
+        rule = (
+            f"type='signal',sender='{self._bus_name}',interface='{self._interface}',member='EventsRecorded'"
+        )
+        await ask_bus(self._bus, "AddMatch", f"{rule},path='{self._path}'")
         owner = (
             f"type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='{self._bus_name}'"
         )
@@ -96,9 +110,12 @@ class Source:
             flags=MessageFlag.NO_AUTOSTART,
         )
         try:
-            return [plain(value) for value in await call(self._bus, message)]
+            async with asyncio.timeout(self._patience):
+                return [plain(value) for value in await call(self._bus, message)]
+        except TimeoutError:
+            raise RotaError(f"no answer within {self._patience:g} s", exit_code=Exit.UNREACHABLE) from None
         except CallError as error:
-            if error.name in _ABSENT:
+            if error.name in ABSENT:
                 raise RotaError(NOT_RUNNING, exit_code=Exit.UNREACHABLE) from None
             away = error.name.startswith("org.freedesktop.DBus.Error.")
             raise RotaError(error.message, exit_code=Exit.UNREACHABLE if away else Exit.FAILED) from None

@@ -31,6 +31,9 @@ _IN_FLIGHT = 32
 
 _NEVER = 2**64 - 1
 
+ABSENT = tuple(f"org.freedesktop.DBus.Error.{word}" for word in ("ServiceUnknown", "NameHasNoOwner"))
+"""Names of errors which say that nobody has the name that was called, and nobody may be started for it."""
+
 _EXITS: Mapping[str, Exit] = {
     "org.freedesktop.systemd1.NoSuchUnit": Exit.NOT_FOUND,
     "org.freedesktop.DBus.Error.AccessDenied": Exit.NOT_AUTHORISED,

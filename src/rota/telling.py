@@ -296,3 +296,17 @@ def gap(source: str, store: str, since: int, first: int, now: int) -> Happening:
         title=f"events {since + 1} to {first - 1} were forgotten before anybody could be told of them",
         command="rota runs --state failed",
     )
+
+
+def not_understood(source: str, store: str, event: Mapping[str, Any]) -> Happening:
+    """Return that something was recorded of which nobody can be told what: who reads it can find out."""
+    return Happening(
+        key=f"not-understood:{source}:{store}:{event['seq']}",
+        kinds=("escalation", "failure"),
+        severity="critical",
+        at=int(event["at"]),
+        about=source,
+        title=f"recorded event {event['seq']} ({event['kind']}), which rotad-notify does not understand",
+        lines=("Why:    rotad-notify is perhaps of another version: restart it",),
+        command="rota keeper history" if source == "keeper" else "rota events",
+    )

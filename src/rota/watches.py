@@ -6,6 +6,7 @@ Made by `watching` from what a person declared. Spans are microseconds, sizes by
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -59,6 +60,11 @@ class Disk:
     inodes: Limits = ()
     enough: int = 0
     required: bool = False
+
+
+def shown(url: str) -> str:
+    """Return a URL as everybody may read it: without user, password, query and fragment."""
+    return re.sub(r"^((?:[A-Za-z][A-Za-z0-9+.-]*:)?//)[^/]*@", r"\1", re.split(r"[?#]", url, maxsplit=1)[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -256,7 +256,11 @@ class EndpointWatch(Record):
 
     ping: Host | None = key(None, "A host that answers pings.", "192.168.1.1")
     tcp: Address | None = key(None, "A host and a port where somebody accepts connections.", "nas:22")
-    http: Url | None = key(None, "A URL; redirects are not followed.", "https://nas.home/health")
+    http: Url | None = key(
+        None,
+        "A URL; redirects are not followed. Its query is not told, but everybody may read it in a unit.",
+        "https://nas.home/health",
+    )
     dns: DnsWatch | None = key(None, "A question to a name server.", {"name": "nas.home"})
     interval: Duration = key(_INTERVAL, "From one try to the next.")
     timeout: Duration = key(_TIMEOUT, "A try takes no longer.")

@@ -47,7 +47,10 @@ def _rank(happening: Happening) -> tuple[int, int]:
 
 
 def _moment(at: int, zone: tzinfo | None) -> str:
-    return datetime.fromtimestamp(at / USEC, zone).strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        return datetime.fromtimestamp(at / USEC, zone).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return f"{at // USEC} s after 1970"  # beyond the year 9999
 
 
 def _cut(text: str, longest: int) -> str:

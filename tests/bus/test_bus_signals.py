@@ -92,6 +92,20 @@ def test_others_runs_are_not_taken_for_ones_own(private_bus: str) -> None:
     run(private_bus, work)
 
 
+def test_what_a_stranger_signals_is_not_taken_for_rotads(private_bus: str) -> None:
+    async def work(met: Meeting) -> None:
+        await met.client.follow_runs()
+        await met.client.follow_events()
+        body = [RUN.agent, RUN.id, "succeeded", {}]
+        forged = (MANAGER_PATH, MANAGER_INTERFACE, "RunChanged", "sssa{sv}", body)
+        await met.caller.send(Message.new_signal(*forged))
+        assert not await met.client.changed(RUN.id, 0.3)
+        met.exported.run_changed(RUN)
+        assert await met.client.changed(RUN.id, 5)
+
+    run(private_bus, work)
+
+
 def test_a_burst_of_signals(private_bus: str) -> None:
     """As when rotad reads what happened while it was away."""
     count = 500

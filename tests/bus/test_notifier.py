@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,13 +27,16 @@ from rota.names import (
     KEEPER_BUS_NAME,
     KEEPER_INTERFACE,
     KEEPER_PATH,
+    MANAGER_INTERFACE,
+    MANAGER_PATH,
     NOTIFIER_BUS_NAME,
     NOTIFIER_INTERFACE,
     NOTIFIER_PATH,
 )
 from rota.notifier import Notifier
+from rota.sources import KEEPER, Source
 from rota.store import Recorded
-from rota.systemd import connect, plain
+from rota.systemd import ask_bus, connect, plain
 from tests.bus.house import House
 from tests.sinks import Webhook, mailbox, webhook
 
@@ -52,6 +58,7 @@ class Rotad(House):
         self.recorded: list[Recorded] = []
         self.runs: dict[str, Run] = {}
         self.first = 1
+        self.reads = 0
         self.exported: Exported | None = None
         self._bus: MessageBus | None = None
 
@@ -93,6 +100,7 @@ class Rotad(House):
         return run
 
     def events(self, since: int, limit: int, _: str | None) -> Events:
+        self.reads += 1
         found = [one for one in self.recorded if one.seq > since and one.seq >= self.first]
         return Events(self.store, self.first, len(self.recorded), found[: min(limit, 500)])
 
@@ -254,6 +262,26 @@ def test_what_happens_while_rotad_is_away_or_we_are(private_bus: str, tmp_path: 
     play(private_bus, tmp_path, work)
     assert len(hook.got) == 3
     assert [named(number)[:12] in hook.got[number - 1]["message"] for number in (1, 2, 3)] == [True] * 3
+
+
+def test_rotads_store_is_lost_and_its_clock_was_set_back(
+    private_bus: str, tmp_path: Path, hook: Webhook
+) -> None:
+    """What was heard last was of a day to come; what is recorded anew must not wait for that day."""
+
+    async def work(scene: Scene) -> None:
+        scene.declare(rules(), ops=hook.url)
+        await scene.start()
+        scene.rotad.ran(10 * 365 * 86_400, status=1)
+        await scene.until(lambda: len(hook.got) == 1)
+        scene.rotad.store, scene.rotad.recorded = "bbbb", []
+        scene.rotad.ran(1, status=2)
+        await scene.until(lambda: len(hook.got) == 2)
+        scene.rotad.ran(-30 * 86_400, status=3)  # and it is set back once more
+        await scene.until(lambda: len(hook.got) == 3)
+
+    play(private_bus, tmp_path, work)
+    assert ["exit status 2" in hook.subjects[1], "exit status 3" in hook.subjects[2]] == [True, True]
 
 
 def test_events_that_were_forgotten_are_told_of(private_bus: str, tmp_path: Path, hook: Webhook) -> None:
@@ -418,6 +446,28 @@ def test_what_the_keeper_escalates(private_bus: str, tmp_path: Path, hook: Webho
     assert "See:    rota --user keeper explain unit:nginx.service" in message["message"]
 
 
+def test_an_event_that_is_not_understood_is_told_of_and_stops_nothing(
+    private_bus: str, tmp_path: Path, hook: Webhook
+) -> None:
+    async def work(scene: Scene) -> None:
+        bus = await connect(user=True, address=scene.address)
+        keeper = Keeper(bus)
+        scene.declare(rules(on=["escalation"]), ops=hook.url)
+        notifier = await scene.start()
+        await bus.request_name(KEEPER_BUS_NAME)
+        await scene.until(lambda: notifier.outbox.cursor("keeper"))
+        about = {"target": "unit:nginx.service", "severity": "critical", "summary": "exit status 1"}
+        keeper.record("asked", **about, remedy="restart-unit")
+        await scene.until(lambda: len(hook.got) == 1)
+        keeper.record("escalated", **about)
+        await scene.until(lambda: len(hook.got) == 2)
+        bus.disconnect()
+
+    play(private_bus, tmp_path, work)
+    assert "keeper recorded event 1 (asked), which rotad-notify does not understand" in hook.subjects[0]
+    assert "unit:nginx.service needs a person" in hook.subjects[1]
+
+
 def test_what_the_keeper_finds_before_it_can_be_asked(
     private_bus: str, tmp_path: Path, hook: Webhook
 ) -> None:
@@ -482,6 +532,89 @@ def test_on_the_bus(private_bus: str, tmp_path: Path, hook: Webhook) -> None:
         bus.disconnect()
 
     play(private_bus, tmp_path, work)
+
+
+def test_a_stranger_does_not_wake_it(private_bus: str, tmp_path: Path, hook: Webhook) -> None:
+    async def work(scene: Scene) -> None:
+        scene.declare(rules(), ops=hook.url)
+        await scene.start()
+        await asyncio.sleep(0.3)
+        before, stranger = scene.rotad.reads, await connect(user=True, address=scene.address)
+        for _ in range(20):
+            await stranger.send(
+                Message.new_signal(MANAGER_PATH, MANAGER_INTERFACE, "EventsRecorded", "aa{sv}", [[]])
+            )
+            await asyncio.sleep(0.02)
+        stranger.disconnect()
+        assert scene.rotad.reads == before
+        scene.rotad.ran(1, status=1)
+        await scene.until(lambda: hook.got)
+
+    play(private_bus, tmp_path, work)
+
+
+def test_who_never_answers_is_asked_again(private_bus: str, tmp_path: Path) -> None:
+    async def work(scene: Scene) -> None:
+        mute, ours = [await connect(user=True, address=scene.address) for _ in range(2)]
+        mute.add_message_handler(lambda message: message.interface == KEEPER_INTERFACE)
+        await mute.request_name(KEEPER_BUS_NAME)
+        source = Source(ours, "keeper", KEEPER, asyncio.Event(), patience=0.3)
+        async with asyncio.timeout(10):
+            with pytest.raises(RotaError, match=r"no answer within 0\.3 s") as caught:
+                await source.events(0)
+        assert caught.value.exit_code is Exit.UNREACHABLE
+        mute.disconnect()
+        ours.disconnect()
+
+    play(private_bus, tmp_path, work)
+
+
+def test_the_bus_goes_down_while_it_sends(private_bus: str, tmp_path: Path, hook: Webhook) -> None:
+    """It ends, to be started again; but what is under way goes out first, and is marked."""
+
+    async def work(scene: Scene) -> None:
+        hook.hang = 1.5
+        scene.declare(rules(), ops=hook.url)
+        await scene.start()
+        scene.rotad.ran(1, status=1)
+        assert scene.notifier is not None
+        outbox, task = scene.notifier.outbox, scene.task
+        await scene.until(lambda: [one for one in outbox.deliveries(1) if one["attempts"]])
+        (pid,) = await ask_bus(scene.notifier._bus, "GetConnectionUnixProcessID", "org.freedesktop.DBus")
+        os.kill(pid, signal.SIGKILL)
+        assert task is not None
+        async with asyncio.timeout(20):
+            with pytest.raises(RotaError, match="the connection to the bus was lost"):
+                await task
+
+    play(private_bus, tmp_path, work)
+    with sqlite3.connect(tmp_path / "outbox.db") as db:
+        assert db.execute("SELECT state, cut_off FROM messages").fetchall() == [("sent", 0)]
+    assert len(hook.got) == 1
+
+
+def test_who_comes_second_changes_nothing(private_bus: str, tmp_path: Path, hook: Webhook) -> None:
+    """What the first is sending must not be taken for cut off, nor what only it knows be given up."""
+
+    async def work(scene: Scene) -> None:
+        hook.hang = 1.5
+        scene.declare(rules(), ops=hook.url)
+        notifier = await scene.start()
+        scene.rotad.ran(1, status=1)
+        await scene.until(lambda: [one for one in notifier.outbox.deliveries(1) if one["attempts"]])
+        (scene.folder / "other").mkdir()
+        table = rules(channels=["other"])
+        table["channels"] = {"other": table["channels"]["ops"]}
+        (scene.folder / "other/rules").write_text(json.dumps(table))
+        second = Notifier(scene.folder, scene.folder / "other", user=True, address=scene.address)
+        with pytest.raises(RotaError, match="another rotad-notify has the name"):
+            await second.run()
+        assert notifier.outbox.deliveries(1)[0]["state"] == "sending"
+        await scene.until(lambda: notifier.outbox.deliveries(1)[0]["state"] == "sent")
+
+    play(private_bus, tmp_path, work)
+    assert len(hook.got) == 1
+    assert "second time" not in hook.got[0]["message"]
 
 
 def test_nothing_declared(tmp_path: Path) -> None:

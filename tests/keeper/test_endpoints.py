@@ -26,11 +26,13 @@ from rota_agents.home_keeper.probes.polling import Watcher, wall_clock
 from rota_agents.home_keeper.probes.polls import polls
 
 from rota.watch_rules import breaches, resolve
+from rota.watches import shown
 from rota.watching import Watching
 from tests.keeper.servers import LOCALHOST, certificate, free_port, namespace, raw_server, web_server
 
 S = 1_000_000
 DAY = 86_400 * S
+NOW = 1_796_029_200 * S
 
 
 def look(**declared: Any) -> dict[str, str]:
@@ -124,6 +126,49 @@ def test_http(web: str, path: str, declared: dict[str, Any], problems: dict[str,
     assert found.keys() == problems.keys()
     for problem, said in problems.items():
         assert found[problem].startswith(said.replace("URL", web + path))
+
+
+@pytest.mark.parametrize(
+    ("path", "declared"),
+    [
+        ("/page/500", {}),
+        ("/page", {"body": "all is lost"}),
+        ("/drip", {"timeout": "500ms"}),
+        ("/late", {"slow": "50ms", "interval": "1h"}),
+    ],
+)
+def test_what_a_url_asks_for_may_be_secret_and_is_not_shown(
+    web: str, path: str, declared: dict[str, Any]
+) -> None:
+    (summary,) = look(http=f"{web}{path}?token=t0ken-of-mine", **declared).values()
+    assert summary.startswith(f"nas ({web}{path}) ")
+    assert "t0ken" not in summary
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("https://nas.home/health", "https://nas.home/health"),
+        ("https://nas.home:8443?token=abc", "https://nas.home:8443"),
+        ("https://ada:secret@nas.home/a@b?x=1#y", "https://nas.home/a@b"),
+        ("//ada@nas.home/", "//nas.home/"),
+        ("/login?next=/health&session=abc", "/login"),
+        ("https://nas.home/#access_token=abc", "https://nas.home/"),
+        ("", ""),
+    ],
+)
+def test_what_is_shown_of_a_url(url: str, told: str) -> None:
+    assert shown(url) == told
+
+
+def test_where_an_answer_leads_to_is_shown_without_what_may_be_secret() -> None:
+    watching = Watching.model_validate({"endpoints": {"nas": {"http": "https://nas.home/a?token=abc"}}})
+    rules = resolve(watching).endpoints["nas"]
+    facts = Answered(S, status=302, location="https://ada:abc@nas.home/b?session=abc", distrust="it is abd")
+    told = [(one.summary, one.details) for one in endpoint("nas", facts, rules, NOW)]
+    assert "and leads to https://nas.home/b" in str(told)
+    assert "certificate of nas (https://nas.home/a) is not trusted" in str(told)
+    assert "abc" not in str(told)
 
 
 def test_what_speaks_no_http() -> None:

@@ -328,6 +328,7 @@ def test_least_privilege(told: House) -> None:
     exposure = float(next(word for word in score if word.replace(".", "").isdigit()))
     print(f"exposure of {SERVICE}: {exposure}")
     assert exposure <= 2.0
+    assert show(machine, "OOMPolicy") == "continue", "a message that takes too much memory ends alone"
     pid = show(machine, "MainPID")
     assert machine.run(["stat", "-c", "%U", f"/proc/{pid}"]).stdout.strip() == "rota-notify"
     assert machine.run("stat -c '%U %a' /var/lib/rota-notify").stdout.split() == ["rota-notify", "700"]

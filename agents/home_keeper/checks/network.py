@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rota.watches import Database, Dns, Endpoint, Http, Limits, Query
+from rota.watches import Database, Dns, Endpoint, Http, Limits, Query, shown
 
 from ..words import Target
 from .readings import Reading, when_true
@@ -94,7 +94,7 @@ def place(rules: Endpoint) -> str:
         host = f"[{rules.tcp.host}]" if ":" in rules.tcp.host else rules.tcp.host
         return f"tcp {host}:{rules.tcp.port}"
     if rules.http is not None:
-        return rules.http.url
+        return shown(rules.http.url)
     if rules.dns is not None:
         return f"dns {rules.dns.record} {rules.dns.name}" + (
             f" at {rules.dns.server}" if rules.dns.server else ""
@@ -105,22 +105,23 @@ def place(rules: Endpoint) -> str:
 def _http(target: Target, facts: Answered, rules: Http, severity: Limits, now: int) -> Iterator[Reading]:
     name, known = target.name, not facts.why
     right = facts.status in rules.status if rules.status else 200 <= facts.status <= 299
-    text = f"{name} ({rules.url}) answers with status {facts.status}"
-    if facts.location:
-        text += f" and leads to {clip(facts.location)}"
-    details = {"status": facts.status, "location": facts.location}
+    text = f"{name} ({shown(rules.url)}) answers with status {facts.status}"
+    location = shown(facts.location)
+    if location:
+        text += f" and leads to {clip(location)}"
+    details = {"status": facts.status, "location": location}
     yield Reading(target, "status", float(not right) if known else None, severity, text, details)
     if rules.body:
         # An answer of another status is not expected to say it.
         value = float(not facts.has_body) if known and right else None
-        text = f"{name} ({rules.url}) answers without {clip(rules.body, 40)!r}"
+        text = f"{name} ({shown(rules.url)}) answers without {clip(rules.body, 40)!r}"
         yield Reading(target, "body", value, severity, text)
     if rules.certificate:
         yield _certificate(target, facts, rules, now)
 
 
 def _certificate(target: Target, facts: Answered, rules: Http, now: int) -> Reading:
-    where = f"certificate of {target.name} ({rules.url})"
+    where = f"certificate of {target.name} ({shown(rules.url)})"
     if facts.distrust:
         # However long it may be valid, nobody gets in.
         text = f"the {where} is not trusted: {clip(facts.distrust)}"

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from urllib.parse import urlencode
 
-from rota.watches import Database, Prometheus, Query
+from rota.watches import Database, Prometheus, Query, shown
 
 from ..checks.network import Alert, Series, Tried, parse_alerts, parse_query
 from ..checks.words import SECOND, Malformed, clip, span
@@ -43,19 +43,20 @@ def credential(name: str) -> str:
 async def _ask(threads: Threads, server: Prometheus, path: str, timeout: int) -> str:
     headers = {"Authorization": credential(server.credential)} if server.credential else {}
     request = Request(f"{server.url}/api/v1/{path}", headers=headers, most=_LARGEST)
+    whom = f"Prometheus at {shown(server.url)}"
     try:
         found = await fetch(threads, request, timeout)
     except TimeoutError:
-        raise Unavailable(f"Prometheus at {server.url} gives no answer within {span(timeout)}") from None
+        raise Unavailable(f"{whom} gives no answer within {span(timeout)}") from None
     except OSError as error:
-        raise Unavailable(f"Prometheus at {server.url} cannot be reached: {reason(error)}") from None
+        raise Unavailable(f"{whom} cannot be reached: {reason(error)}") from None
     if found.cut:
         raise Malformed(
             f"Prometheus's answer is longer than {_LARGEST // MOST} MiB; write a query of fewer series"
         )
     # A query that is refused is told in an answer of status 400 or 422.
     if not 200 <= found.status <= 299 and not found.body.lstrip().startswith(b"{"):
-        raise Unavailable(f"Prometheus at {server.url} answers with status {found.status}")
+        raise Unavailable(f"{whom} answers with status {found.status}")
     return found.body.decode(errors="replace")
 
 
