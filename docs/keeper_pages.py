@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tables
 from render import Block, Code, Section, Table, Text, man
-from rota_agents.home_keeper import desk, feed, keeper
+from rota_agents.home_keeper import desk, feed, keeper, reception
 from rota_agents.home_keeper.messages import EVENTS
 
 from rota import __version__
@@ -61,7 +61,9 @@ def bus() -> list[Block]:
         Table(("Signal", "When it is sent", "arguments"), signals),
         Text(
             "Events have numbers without gaps, as rotad's have, and are read in the same way; `target` stands"
-            " beside `kind`. Of what people may want to hear:"
+            f" beside `kind`. Who is not rotad-notify gets {reception.PAGE} at once and no more, so ask until"
+            " there are none. Callers are served in turn, with the same limits as rotad's. Of what people may"
+            " want to hear:"
         ),
         Table(("Kind", "What happened", "data"), kinds),
         Text(f"The others are the steps of its policy: {others}. What is nested in their data is JSON."),

@@ -33,6 +33,8 @@ T = TypeVar("T")
 _LONGEST = 30 * 86_400
 """Seconds that maintenance may last at most: who forgets about it has no keeper."""
 _REMEDIES = 10
+PAGE = 100
+"""Events in a reply to anybody but rotad-notify: no call takes the loop for long."""
 _LONGEST_NAME, _WILDCARDS = 1000, 8
 """What is longer, or has more of them, takes long to compare."""
 
@@ -86,7 +88,10 @@ class Reception:
         to it are acknowledged. Its bus name is how it is known.
         """
         first, last = self.ask(Ledger.bounds)
-        if self._core.state.escalations and 0 < since <= last and await self._is_notifier(caller):
+        heard = self._core.state.escalations and 0 < since <= last
+        if (heard or limit > PAGE) and not await self._is_notifier(caller):
+            heard, limit = False, min(limit, PAGE)
+        if heard:
             self._taken_over(since)
         return self.ask(Ledger.id), first, last, self.ask(lambda ledger: ledger.events(since, limit))
 
