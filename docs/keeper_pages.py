@@ -108,8 +108,9 @@ def rota_home_keeper_8() -> str:
                 ),
                 Text(
                     "systemd ends it if its loop stands still (WatchdogSec=), and starts it again. If it is"
-                    " away for half a minute, `rotad(8)` records that, `rota list` says so, and rotad-notify"
-                    " tells people; the keeper in turn watches rotad."
+                    " away for half a minute, or ends three times within ten minutes, `rotad(8)` records"
+                    " that, `rota list` says so, and rotad-notify tells people; the keeper in turn watches"
+                    " rotad."
                 ),
             ],
         ),
