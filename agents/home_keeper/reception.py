@@ -35,8 +35,8 @@ _LONGEST = 30 * 86_400
 _REMEDIES = 10
 PAGE = 100
 """Events in a reply to anybody but rotad-notify: no call takes the loop for long."""
-_LONGEST_NAME, _WILDCARDS = 1000, 8
-"""What is longer, or has more of them, takes long to compare."""
+_LONGEST_NAME, _WILDCARDS = 512, 8
+"""What is longer, or has more of them, is none: a unit's name has 255 characters at most, its host's 253."""
 
 
 def _now() -> int:

@@ -160,10 +160,19 @@ def from_json(text: str) -> Rules:
     return from_plain(Rules, json.loads(text), "keeper")
 
 
-@functools.cache
+@functools.lru_cache(4096)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    parts = (".*" if part == "*" else "." if part == "?" else re.escape(part) for part in pattern)
-    return re.compile("".join(parts), re.DOTALL)
+    """Return a pattern as an expression, which takes time linear in its length and in that of the target.
+
+    What stands between two * is taken where it is found first, and never looked for again: (?>...). If the
+    rest does not follow from there, it does not follow from a later place either.
+    """
+    first, *rest = ("".join("." if c == "?" else re.escape(c) for c in part) for part in pattern.split("*"))
+    if not rest:
+        return re.compile(first, re.DOTALL)
+    *between, last = rest
+    found = "".join(f"(?>.*?{part})" for part in between if part)
+    return re.compile(f"{first}{found}.*{last}", re.DOTALL)
 
 
 def is_pattern(text: str) -> bool:
@@ -172,7 +181,7 @@ def is_pattern(text: str) -> bool:
 
 
 def matches(pattern: str, target: str) -> bool:
-    """Tell whether a pattern matches a target: * is any characters, ? is one."""
+    """Tell whether a pattern matches a target: * is any characters or none, ? is one."""
     return pattern == target or (is_pattern(pattern) and _compiled(pattern).fullmatch(target) is not None)
 
 
