@@ -30,9 +30,13 @@ REMEDIES = ("restart", "start", "reset-failed", "clean", "none")
 """Words for `remedy`; besides, `agent:NAME` and `command:NAME`."""
 
 NEVER = (
+    # Without them nobody gets in, nothing is known, or all that is in them ends.
     "init.scope",
     "-.mount",
-    "-.slice",
+    "*.slice",
+    "session-*.scope",
+    "user@*.service",
+    "user-runtime-dir@*.service",
     "dbus.service",
     "dbus.socket",
     "dbus-broker.service",
@@ -44,14 +48,51 @@ NEVER = (
     "sshd@*.service",
     "systemd-journald*",
     "systemd-logind*",
-    "user@*.service",
-    "session-*.scope",
+    "sysinit.target",
+    "basic.target",
     "rotad.service",
     "rotad-*",
     "rota-home-keeper.service",
     "rota-notify.service",
+    # Starting them ends the machine, puts it to sleep, or has it in another state (systemd.special(7)).
+    *(
+        f"{name}.target"
+        for name in ("poweroff", "reboot", "soft-reboot", "halt", "kexec", "exit", "shutdown")
+    ),
+    *(f"{name}.target" for name in ("umount", "final", "ctrl-alt-del", "sigpwr", "runlevel?", "default")),
+    *(
+        f"{name}.target"
+        for name in ("sleep", "suspend", "hibernate", "hybrid-sleep", "suspend-then-hibernate")
+    ),
+    *(f"{name}.target" for name in ("rescue", "rescue-ssh", "emergency", "initrd*", "factory-reset")),
+    *(f"systemd-{name}.service" for name in ("poweroff", "reboot", "soft-reboot", "halt", "kexec", "exit")),
+    *(f"systemd-{name}.service" for name in ("suspend*", "hibernate*", "hybrid-sleep")),
+    "initrd-*.service",
+    "system-update*",
+    "systemd-sysupdate*",
+    "*-offline-update.service",
+    # Starting them gives a shell, or ends that of somebody.
+    "debug-shell.service",
+    "rescue.service",
+    "emergency.service",
+    "*getty@*.service",
+    "console-getty.service",
+    "autovt@*.service",
+    # They do as root what their instance says, or write on disks.
+    "modprobe@*.service",
+    "podman-kube@*.service",
+    "systemd-factory-reset*",
+    "systemd-firstboot.service",
+    "systemd-makefs@*.service",
+    "systemd-mkswap@*.service",
+    "systemd-repart.service",
+    "systemd-volatile-root.service",
 )
-"""Units that are never touched, on any machine: a restart loses the machine, its record or the keeper."""
+"""Units that are never touched, on any machine.
+
+To restart or start one of them loses the machine, its record or the keeper, or gives the machine away to who
+has become the keeper.
+"""
 
 _MINUTE = 60 * USEC
 
