@@ -144,6 +144,7 @@ class Offered(ABC):
         self._tasks: set[asyncio.Task[None]] = set()
         self._turns = Turns()
         self._next_turn: asyncio.Handle | None = None
+        self._looking = False
         bus.hand_out(self._on_call)
 
     @abstractmethod
@@ -172,6 +173,8 @@ class Offered(ABC):
     def _turn(self) -> None:
         """Begin one call."""
         self._next_turn = None
+        if self._looking:
+            return
         call = self._turns.take(self._loop.time())
         if call is not None:
             self._begin(call)
@@ -196,8 +199,21 @@ class Offered(ABC):
         self._turns.waits(call)
         self._schedule()
 
+    async def _there(self, caller: str) -> bool:
+        """Tell whether a caller is still there.
+
+        Nobody's turn comes meanwhile: else the bus would tell it of many, who then went on all at once, and
+        the loop would get to do nothing else for long.
+        """
+        self._looking = True
+        try:
+            return bool((await ask_bus(self._bus, "NameHasOwner", caller))[0])
+        finally:
+            self._looking = False
+            self._schedule()
+
     async def _answer(self, call: Call) -> None:
-        if call.began - call.came > _SLOW and not (await ask_bus(self._bus, "NameHasOwner", call.caller))[0]:
+        if call.began - call.came > _SLOW and not await self._there(call.caller):
             self._turns.drop(call.caller)
             return
         message = self._bus.whole(call.data)
