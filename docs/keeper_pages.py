@@ -5,7 +5,7 @@ from __future__ import annotations
 import tables
 import words
 from render import Block, Code, Section, Table, Text, man
-from rota_agents.home_keeper import desk, feed, keeper
+from rota_agents.home_keeper import desk, feed, keeper, reception
 from rota_agents.home_keeper.messages import EVENTS
 
 from rota import __version__
@@ -80,7 +80,9 @@ def _bus() -> list[Block]:
         Table(("Signal", "When it is sent", "arguments"), signals),
         Text(
             "Events have numbers without gaps, as rotad's have, and are read in the same way; `target` stands"
-            " beside `kind`. Of what people may want to hear:"
+            f" beside `kind`. Who is not rotad-notify gets {reception.PAGE} at once and no more, so ask until"
+            " there are none. Callers are served in turn, with the same limits as rotad's. Of what people may"
+            " want to hear:"
         ),
         Table(("Kind", "What happened", "data"), kinds),
         Text(f"The others are the steps of its policy: {others}. What is nested in their data is JSON."),
@@ -125,8 +127,9 @@ def rota_home_keeper_8() -> str:
                 ),
                 Text(
                     "systemd ends it if its loop stands still (WatchdogSec=), and starts it again. If it is"
-                    " away for half a minute, `rotad(8)` records that, `rota list` says so, and rotad-notify"
-                    " tells people; the keeper in turn watches rotad."
+                    " away for half a minute, or ends three times within ten minutes, `rotad(8)` records"
+                    " that, `rota list` says so, and rotad-notify tells people; the keeper in turn watches"
+                    " rotad."
                 ),
             ],
         ),

@@ -223,8 +223,8 @@ EVENT_KINDS = Table(
         ),
         (
             "`keeper-lost`",
-            "Home Keeper is enabled, and was away for half a minute. Of no run: `agent` is home-keeper, `run`"
-            " is the same for a loss and its end.",
+            "Home Keeper is enabled, and was away for half a minute, or ended three times within ten minutes."
+            " Of no run: `agent` is home-keeper, `run` is the same for a loss and its end.",
             "why, since",
         ),
         ("`keeper-back`", "It is back, or no longer enabled.", "enabled, lost: since when it was"),

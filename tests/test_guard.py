@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count, islice
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rota.events import KEEPER_BACK, KEEPER_LOST, Event
-from rota.guard import GRACE, Seen, State, judge
+from rota.guard import GRACE, RESTARTS, WITHIN, Seen, State, judge
 from rota.store import Store
 from rota.telling import from_guard
 from tests.store_kit import START, run_id
@@ -49,6 +53,50 @@ def test_what_comes_back_in_time_begins_anew() -> None:
 
 def test_one_that_is_disabled_while_it_is_lost_is_no_longer_lost() -> None:
     assert judge(State(5, "x", "y"), Seen(enabled=False), 9)[1] == KEEPER_BACK
+
+
+def crashing(every: int, first: int = 7) -> Iterator[tuple[int, Seen]]:
+    """Yield the looks at one that is there for most of the time, and ends so often."""
+    for number in count():
+        yield number * every, Seen(True, "active", owned=True, restarts=first + number)
+        yield (number + 1) * every - 1, Seen(True, "activating", "exit-code", restarts=first + number)
+
+
+@pytest.mark.parametrize("every", [2 * GRACE // 10, 2 * GRACE, WITHIN // (RESTARTS + 1)])
+def test_one_that_ends_again_and_again_is_lost_though_never_away_for_long(every: int) -> None:
+    state, told = State(), []
+    for now, seen in islice(crashing(every), 2000):
+        state, kind = judge(state, seen, now)
+        told += [(now, kind, state.since, state.why)] if kind else []
+        state = replace(state, lost="n") if kind else state
+    assert told == [(RESTARTS * every, KEEPER_LOST, every, "it ends again and again")]
+    # It stays: it is back when it has not ended for a while.
+    _, kind = judge(state, Seen(True, "active", owned=True, restarts=state.count), now + GRACE)
+    assert kind == ""
+    well, kind = judge(state, Seen(True, "active", owned=True, restarts=state.count), now + WITHIN)
+    assert (well.since, well.restarted, kind) == (None, (), KEEPER_BACK)
+
+
+def test_what_ends_now_and_then_is_not_lost() -> None:
+    state = State()
+    for now, seen in islice(crashing(WITHIN // (RESTARTS - 1)), 2000):
+        state, kind = judge(state, seen, now)
+        assert kind == ""
+
+
+def test_what_ended_before_it_was_looked_at_does_not_count() -> None:
+    state, kind = judge(State(), Seen(True, "active", owned=True, restarts=1000), 5)
+    assert (kind, state.restarted) == ("", ())
+    _, kind = judge(state, Seen(True, "active", owned=True, restarts=1002), 6)
+    assert kind == ""
+    _, kind = judge(state, Seen(True, "active", owned=True, restarts=1003), 6)
+    assert kind == KEEPER_LOST
+
+
+def test_whoever_starts_it_by_hand_has_mended_it() -> None:
+    state = State(3, "n", "it ends again and again", 9, (1, 2, 3))
+    well, kind = judge(state, Seen(True, "active", owned=True, restarts=0), 4)
+    assert (well, kind) == (State(lost="n", count=0), KEEPER_BACK)
 
 
 @given(st.lists(st.tuples(st.sampled_from([WELL, DEAD, Seen(enabled=False)]), st.integers(0, 2 * GRACE))))

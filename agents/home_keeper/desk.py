@@ -6,9 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from dbus_next.aio.message_bus import MessageBus
-
 from rota.bus_object import Arguments, BusObject, Caller, Method, Serve
+from rota.connection import Connection
 from rota.interface import vardict
 from rota.names import KEEPER_INTERFACE, KEEPER_PATH
 
@@ -194,7 +193,7 @@ SIGNALS: Mapping[str, Arguments] = {
 class Desk(BusObject):
     """Answers on a bus, and tells what was recorded."""
 
-    def __init__(self, bus: MessageBus, service: Service) -> None:
+    def __init__(self, bus: Connection, service: Service) -> None:
         where = (KEEPER_PATH, KEEPER_INTERFACE)
         super().__init__(bus, where, METHODS, SIGNALS, service, program="rota-home-keeper")
 

@@ -109,6 +109,7 @@ class Keeper:
         self._core = Core(self._state / "keeper.db", self._config.rules, names, reading(self._boot))
         self._mark()
         self._reception = Reception(self._core, self._inbox, bus, user=self._user)
+        await self._reception.know_notifier()
         self._desk = Desk(bus, self._reception)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from dbus_next.aio.message_bus import MessageBus
+from dbus_next.constants import MessageType
+from dbus_next.message import Message
 
 from rota import __version__
 from rota.bus_object import Caller
@@ -30,11 +33,14 @@ log = logging.getLogger("rota-home-keeper")
 
 T = TypeVar("T")
 
+_BUS = "org.freedesktop.DBus"
 _LONGEST = 30 * 86_400
 """Seconds that maintenance may last at most: who forgets about it has no keeper."""
 _REMEDIES = 10
-_LONGEST_NAME, _WILDCARDS = 1000, 8
-"""What is longer, or has more of them, takes long to compare."""
+PAGE = 100
+"""Events in a reply to anybody but rotad-notify: no call takes the loop for long."""
+_LONGEST_NAME, _WILDCARDS = 512, 8
+"""What is longer, or has more of them, is none: a unit's name has 255 characters at most, its host's 253."""
 
 
 def _now() -> int:
@@ -64,6 +70,7 @@ class Reception:
         self._inbox = inbox
         self._bus = bus
         self._user = user
+        self._notifier = ""
         self.turned = 0
 
     def ask(self, question: Callable[[Ledger], T]) -> T:
@@ -86,16 +93,28 @@ class Reception:
         to it are acknowledged. Its bus name is how it is known.
         """
         first, last = self.ask(Ledger.bounds)
-        if self._core.state.escalations and 0 < since <= last and await self._is_notifier(caller):
+        heard = self._core.state.escalations and 0 < since <= last
+        if caller.sender != self._notifier:
+            limit = min(limit, PAGE)
+        elif heard:
             self._taken_over(since)
         return self.ask(Ledger.id), first, last, self.ask(lambda ledger: ledger.events(since, limit))
 
-    async def _is_notifier(self, caller: Caller) -> bool:
-        try:
-            (owner,) = await ask_bus(self._bus, "GetNameOwner", NOTIFIER_BUS_NAME)
-        except CallError:
-            return False
-        return bool(owner == caller.sender)
+    async def know_notifier(self) -> None:
+        """Know from now on who rotad-notify is.
+
+        If the bus were asked at each call, it would answer many at once, which then went on all at once.
+        """
+        self._bus.add_message_handler(self._on_message)
+        rule = f"type='signal',sender='{_BUS}',member='NameOwnerChanged',arg0='{NOTIFIER_BUS_NAME}'"
+        await ask_bus(self._bus, "AddMatch", rule)
+        with suppress(CallError):
+            self._notifier = str((await ask_bus(self._bus, "GetNameOwner", NOTIFIER_BUS_NAME))[0])
+
+    def _on_message(self, message: Message) -> None:
+        of_bus = message.message_type is MessageType.SIGNAL and message.sender == _BUS
+        if of_bus and message.member == "NameOwnerChanged" and message.body[0] == NOTIFIER_BUS_NAME:
+            self._notifier = str(message.body[2])
 
     def _taken_over(self, upto: int) -> None:
         numbers = self._numbers()

@@ -6,17 +6,14 @@ each, an unknown agent is an error like any other, and no reply ever carries a t
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from typing import Any
 
-from dbus_next.constants import MessageFlag, MessageType
+from dbus_next.constants import MessageType
 from dbus_next.message import Message
 
 from rota import __version__
-from rota.bus_object import PEER, STANDARD_XML, caller_of, interface_xml, peer
+from rota.bus_object import PEER, STANDARD_XML, Offered, caller_of, interface_xml, peer
 from rota.connection import Connection
-from rota.errors import Exit, RotaError
 from rota.events import Run
 from rota.interface import (
     INTERFACES,
@@ -28,24 +25,12 @@ from rota.interface import (
     vardict,
     variant,
 )
-from rota.names import AGENT_INTERFACE, AGENT_PATH, ERRORS, MANAGER_INTERFACE, MANAGER_PATH
+from rota.names import AGENT_INTERFACE, AGENT_PATH, MANAGER_INTERFACE, MANAGER_PATH
 from rota.store import Recorded
-from rota.systemd import ask_bus, escape, unescape
-from rota.turns import UNANSWERED, WAITING, Call, Turns
-from rota.wire import NO_REPLY_EXPECTED, Head, refusal
-
-log = logging.getLogger("rotad")
+from rota.systemd import escape, unescape
 
 _IN_SIGNAL = 100
 """Events in one EventsRecorded."""
-_SLOW = 1.0
-"""Seconds: a call that is under way for longer waits for something, one that waits may have been given up."""
-
-_refuse = refusal(
-    "org.freedesktop.DBus.Error.LimitsExceeded",
-    f"{UNANSWERED} calls of this connection, or {WAITING >> 20} MiB of them, wait for an answer\n"
-    "Wait for answers before asking more.",
-)
 
 
 _PROPERTIES_XML = (
@@ -62,18 +47,13 @@ def _xml(name: str) -> str:
     return f"{STANDARD_XML}{_PROPERTIES_XML}{own}"
 
 
-class Exported:
+class Exported(Offered):
     """rotad's objects on a bus: /org/rota1 and /org/rota1/agent/NAME."""
 
     def __init__(self, bus: Connection, service: Service) -> None:
-        self._bus = bus
+        super().__init__(bus, "rotad")
         self._service = service
-        self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._turns = Turns()
-        self._next_turn: asyncio.Handle | None = None
         bus.add_message_handler(self._on_the_way_down)
-        bus.hand_out(self._on_call)
 
     def run_changed(self, run: Run) -> None:
         """Emit RunChanged."""
@@ -94,59 +74,6 @@ class Exported:
         signature = "".join(kind for _, kind in SIGNALS[MANAGER_INTERFACE][member])
         self._bus.send(Message.new_signal(MANAGER_PATH, MANAGER_INTERFACE, member, signature, body))
 
-    def _on_call(self, call: Head, data: bytes) -> None:
-        """Let a call wait for its turn, or refuse it."""
-        if self._turns.put(Call(call.sender, data, self._loop.time())):
-            self._schedule()
-        elif not call.flags & NO_REPLY_EXPECTED:
-            self._bus.refuse(_refuse(call, self._bus.next_serial()))
-
-    def _schedule(self) -> None:
-        """Have somebody's turn come as soon as the loop has done what else there is to do."""
-        if isinstance(self._next_turn, asyncio.TimerHandle):
-            self._next_turn.cancel()
-            self._next_turn = None
-        if self._next_turn is None:
-            self._next_turn = self._loop.call_soon(self._turn)
-
-    def _turn(self) -> None:
-        """Begin one call."""
-        self._next_turn = None
-        call = self._turns.take(self._loop.time())
-        if call is not None:
-            self._begin(call)
-            self._schedule()
-        elif (at := self._turns.rested()) is not None:
-            self._next_turn = self._loop.call_at(at, self._turn)
-
-    def _begin(self, call: Call) -> None:
-        slow = self._loop.call_later(_SLOW, self._waits, call)
-        task = self._loop.create_task(self._answer(call))
-        self._tasks.add(task)
-
-        def over(_: asyncio.Task[None]) -> None:
-            self._tasks.discard(task)
-            slow.cancel()
-            self._turns.done(call, self._loop.time())
-            self._schedule()
-
-        task.add_done_callback(over)
-
-    def _waits(self, call: Call) -> None:
-        self._turns.waits(call)
-        self._schedule()
-
-    async def _answer(self, call: Call) -> None:
-        if call.began - call.came > _SLOW and not (await ask_bus(self._bus, "NameHasOwner", call.caller))[0]:
-            self._turns.drop(call.caller)
-            return
-        message = self._bus.whole(call.data)
-        path = message.path or ""
-        if path == MANAGER_PATH or path.startswith(f"{MANAGER_PATH}/") or message.interface == PEER:
-            await self._reply(message, path)
-        else:
-            self._bus.pass_on(message)
-
     def _on_the_way_down(self, message: Message) -> Message | None:
         """Answer for the objects above ours, through which busctl walks."""
         asked = message.message_type is MessageType.METHOD_CALL and self._asks_introspection(message)
@@ -158,18 +85,6 @@ class Exported:
             message.member == "Introspect" and message.interface == "org.freedesktop.DBus.Introspectable"
         )
 
-    async def _reply(self, message: Message, path: str) -> None:
-        try:
-            reply = await self._serve(message, path)
-        except RotaError as error:
-            text = f"{error.message}\n{error.hint}".strip()  # two lines: what is wrong, what to do
-            reply = Message.new_error(message, ERRORS[error.exit_code], text)
-        except Exception:  # the caller gets an answer, the journal the trace
-            log.exception("%s.%s failed", message.interface, message.member)
-            reply = Message.new_error(message, ERRORS[Exit.FAILED], "rotad failed; see journalctl -u rotad")
-        if not message.flags & MessageFlag.NO_REPLY_EXPECTED:
-            await self._bus.send(reply)
-
     def _agent_at(self, path: str) -> str | None:
         """Return the agent an object path stands for, "" for the manager, None if there is no such object."""
         if path == MANAGER_PATH:
@@ -180,9 +95,17 @@ class Exported:
             return None
         return name
 
-    async def _serve(self, message: Message, path: str) -> Message:
-        if message.interface == PEER or self._asks_introspection(message):
-            return peer(message) if message.interface == PEER else self._introspect(message, path)
+    async def _serve(self, message: Message) -> Message | None:
+        if message.interface == PEER:
+            return peer(message)
+        path = message.path or ""
+        ours = path == MANAGER_PATH or path.startswith(f"{MANAGER_PATH}/")
+        return await self._at(path, message) if ours else None
+
+    async def _at(self, path: str, message: Message) -> Message:
+        """Return the reply to a call at or below the manager's path; raises as `_serve`."""
+        if self._asks_introspection(message):
+            return self._introspect(message, path)
         agent = self._agent_at(path)
         if agent is None:
             return Message.new_error(message, "org.freedesktop.DBus.Error.UnknownObject", f"no object {path}")

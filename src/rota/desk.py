@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from dbus_next.aio.message_bus import MessageBus
-
 from rota.bus_object import BusObject, Caller, Method, Serve
+from rota.connection import Connection
 from rota.names import NOTIFIER_INTERFACE, NOTIFIER_PATH
 
 
@@ -49,6 +48,6 @@ METHODS: Mapping[str, Method[Serve]] = {
 class Desk(BusObject):
     """Answers on a bus."""
 
-    def __init__(self, bus: MessageBus, service: Service) -> None:
+    def __init__(self, bus: Connection, service: Service) -> None:
         where = (NOTIFIER_PATH, NOTIFIER_INTERFACE)
         super().__init__(bus, where, METHODS, {}, service, program="rotad-notify")

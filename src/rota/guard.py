@@ -1,8 +1,9 @@
 """rotad watches the keeper that watches rotad: who notices if Home Keeper is gone, and that it is back.
 
 Where the keeper is enabled (installed, and wanted by something that is started), it is lost if it is not
-active, or has no name on the bus, for longer than a grace. That is an event of rotad's own, logged like all
-others.
+active, or has no name on the bus, for longer than a grace; or if it ends again and again: systemd starts it
+anew, so that it is never away for long, but it heals nothing. That is an event of rotad's own, logged like
+all others.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dbus_next.aio.message_bus import MessageBus
@@ -31,6 +32,8 @@ log = logging.getLogger("rotad")
 
 GRACE = 30 * USEC
 """So long (microseconds) it may be away: it is restarted, or systemd is."""
+RESTARTS, WITHIN = 3, 600 * USEC
+"""So many restarts within so many microseconds are too many."""
 _AGAIN = 5.0
 """Seconds between two looks while it is lost."""
 
@@ -44,12 +47,15 @@ class Seen:
         active: its ActiveState=.
         result: its Result=, of the last time it ended.
         owned: whether its name is on the bus.
+        restarts: its NRestarts=: how often Restart= had systemd start it anew since somebody else did; None
+            if nobody knows.
     """
 
     enabled: bool
     active: str = "inactive"
     result: str = "success"
     owned: bool = False
+    restarts: int | None = None
 
     @property
     def trouble(self) -> str:
@@ -70,11 +76,23 @@ class State:
         since: since when (microseconds of a clock that nobody sets), None if it is there.
         lost: the number of its loss, "" if it is not lost.
         why: as it was told.
+        count: NRestarts= at the last look.
+        restarted: when it was seen to have been started anew, the last few times.
     """
 
     since: int | None = None
     lost: str = ""
     why: str = ""
+    count: int | None = None
+    restarted: tuple[int, ...] = ()
+
+
+def _restarted(state: State, seen: Seen, now: int) -> tuple[int, ...]:
+    """Return when it was started anew of late; with a start by somebody else, systemd counts from 0."""
+    if not seen.enabled or seen.restarts is None or state.count is None or seen.restarts < state.count:
+        return ()
+    all_ = (*state.restarted, *(now,) * min(seen.restarts - state.count, RESTARTS))
+    return tuple(at for at in all_[-RESTARTS:] if at > now - WITHIN)
 
 
 def judge(state: State, seen: Seen, now: int) -> tuple[State, str]:
@@ -85,11 +103,15 @@ def judge(state: State, seen: Seen, now: int) -> tuple[State, str]:
         seen: the look.
         now: microseconds of a clock that nobody sets.
     """
-    if not seen.trouble:
-        return State(lost=state.lost), KEEPER_BACK if state.lost else ""
-    since = now if state.since is None else state.since
-    away = State(since, state.lost, seen.trouble)
-    return away, KEEPER_LOST if not state.lost and now - since >= GRACE else ""
+    restarted = _restarted(state, seen, now)
+    again = len(restarted) == RESTARTS
+    if not seen.trouble and not again:
+        well = State(lost=state.lost, count=seen.restarts, restarted=restarted)
+        return well, KEEPER_BACK if state.lost else ""
+    since = min((now if state.since is None else state.since, *restarted[: int(again)]))
+    why = "it ends again and again" if again else seen.trouble
+    away = State(since, state.lost, why, seen.restarts, restarted)
+    return away, KEEPER_LOST if not state.lost and (again or now - since >= GRACE) else ""
 
 
 def _monotonic() -> int:
@@ -164,12 +186,11 @@ class Guard:
         self._state, kind = judge(before, seen, self._clock())
         if kind == KEEPER_LOST:
             self._since = wall_clock() - (self._clock() - (self._state.since or 0))
-            self._state = State(self._state.since, uuid.uuid4().hex, self._state.why)
-            self._record(
-                kind, self._state.lost, f"Home Keeper is gone: {seen.trouble}", {"why": seen.trouble}
-            )
+            why = self._state.why
+            self._state = replace(self._state, lost=uuid.uuid4().hex)
+            self._record(kind, self._state.lost, f"Home Keeper is gone: {why}", {"why": why})
         elif kind == KEEPER_BACK:
-            self._state, self._since = State(), None
+            self._state, self._since = replace(self._state, lost=""), None
             told = {"enabled": seen.enabled} | ({} if began is None else {"lost": began})
             what = "Home Keeper is back" if seen.enabled else "Home Keeper is no longer enabled"
             self._record(kind, before.lost, what, told)
@@ -184,7 +205,8 @@ class Guard:
             return Seen(enabled=False)
         active = await self._systemd.unit_property(KEEPER_SERVICE, "ActiveState")
         result = await self._systemd.unit_property(KEEPER_SERVICE, "Result", "Service")
-        return Seen(True, str(active), str(result), await self._owned())
+        restarts = await self._systemd.unit_property(KEEPER_SERVICE, "NRestarts", "Service")
+        return Seen(True, str(active), str(result), await self._owned(), int(restarts))
 
     async def _owned(self) -> bool:
         try:

@@ -30,9 +30,13 @@ REMEDIES = ("restart", "start", "reset-failed", "clean", "none")
 """Words for `remedy`; besides, `agent:NAME` and `command:NAME`."""
 
 NEVER = (
+    # Without them nobody gets in, nothing is known, or all that is in them ends.
     "init.scope",
     "-.mount",
-    "-.slice",
+    "*.slice",
+    "session-*.scope",
+    "user@*.service",
+    "user-runtime-dir@*.service",
     "dbus.service",
     "dbus.socket",
     "dbus-broker.service",
@@ -44,14 +48,51 @@ NEVER = (
     "sshd@*.service",
     "systemd-journald*",
     "systemd-logind*",
-    "user@*.service",
-    "session-*.scope",
+    "sysinit.target",
+    "basic.target",
     "rotad.service",
     "rotad-*",
     "rota-home-keeper.service",
     "rota-notify.service",
+    # Starting them ends the machine, puts it to sleep, or has it in another state (systemd.special(7)).
+    *(
+        f"{name}.target"
+        for name in ("poweroff", "reboot", "soft-reboot", "halt", "kexec", "exit", "shutdown")
+    ),
+    *(f"{name}.target" for name in ("umount", "final", "ctrl-alt-del", "sigpwr", "runlevel?", "default")),
+    *(
+        f"{name}.target"
+        for name in ("sleep", "suspend", "hibernate", "hybrid-sleep", "suspend-then-hibernate")
+    ),
+    *(f"{name}.target" for name in ("rescue", "rescue-ssh", "emergency", "initrd*", "factory-reset")),
+    *(f"systemd-{name}.service" for name in ("poweroff", "reboot", "soft-reboot", "halt", "kexec", "exit")),
+    *(f"systemd-{name}.service" for name in ("suspend*", "hibernate*", "hybrid-sleep")),
+    "initrd-*.service",
+    "system-update*",
+    "systemd-sysupdate*",
+    "*-offline-update.service",
+    # Starting them gives a shell, or ends that of somebody.
+    "debug-shell.service",
+    "rescue.service",
+    "emergency.service",
+    "*getty@*.service",
+    "console-getty.service",
+    "autovt@*.service",
+    # They do as root what their instance says, or write on disks.
+    "modprobe@*.service",
+    "podman-kube@*.service",
+    "systemd-factory-reset*",
+    "systemd-firstboot.service",
+    "systemd-makefs@*.service",
+    "systemd-mkswap@*.service",
+    "systemd-repart.service",
+    "systemd-volatile-root.service",
 )
-"""Units that are never touched, on any machine: a restart loses the machine, its record or the keeper."""
+"""Units that are never touched, on any machine.
+
+To restart or start one of them loses the machine, its record or the keeper, or gives the machine away to who
+has become the keeper.
+"""
 
 _MINUTE = 60 * USEC
 
@@ -160,10 +201,19 @@ def from_json(text: str) -> Rules:
     return from_plain(Rules, json.loads(text), "keeper")
 
 
-@functools.cache
+@functools.lru_cache(4096)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    parts = (".*" if part == "*" else "." if part == "?" else re.escape(part) for part in pattern)
-    return re.compile("".join(parts), re.DOTALL)
+    """Return a pattern as an expression, which takes time linear in its length and in that of the target.
+
+    What stands between two * is taken where it is found first, and never looked for again: (?>...). If the
+    rest does not follow from there, it does not follow from a later place either.
+    """
+    first, *rest = ("".join("." if c == "?" else re.escape(c) for c in part) for part in pattern.split("*"))
+    if not rest:
+        return re.compile(first, re.DOTALL)
+    *between, last = rest
+    found = "".join(f"(?>.*?{part})" for part in between if part)
+    return re.compile(f"{first}{found}.*{last}", re.DOTALL)
 
 
 def is_pattern(text: str) -> bool:
@@ -172,7 +222,7 @@ def is_pattern(text: str) -> bool:
 
 
 def matches(pattern: str, target: str) -> bool:
-    """Tell whether a pattern matches a target: * is any characters, ? is one."""
+    """Tell whether a pattern matches a target: * is any characters or none, ? is one."""
     return pattern == target or (is_pattern(pattern) and _compiled(pattern).fullmatch(target) is not None)
 
 

@@ -155,7 +155,8 @@ class Keeper(Record):
     actions_per_hour: StrictInt = key(20, "Most actions of the whole house.", 6, ge=1, le=1000)
     never: tuple[Pattern, ...] = key(
         (),
-        "Targets never to be touched, beside init, D-Bus, sshd, rotad, journald, logind and the keeper.",
+        "Targets never to be touched, beside those that never are: init, D-Bus, sshd, journald, logind,"
+        " slices, shells, rota's own, and what ends the machine or puts it into another state.",
         ["unit:postgresql.service"],
     )
     quiet: tuple[QuietHours, ...] = key(

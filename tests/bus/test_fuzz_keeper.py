@@ -57,6 +57,9 @@ def test_whatever_is_asked_is_answered(private_bus: str, tmp_path: Path) -> None
                     assert "failed; see journalctl" not in reply.body[0], (name, body, reply.body)
                 else:
                     assert reply.signature == METHODS[name].result, name
+            assert (await caller.told("Explain", "s", "unit:" + "x" * 507))["target"]
+            name, text = await caller.error("Explain", "s", "unit:" + "x" * 508)
+            assert name.endswith(".InvalidArgs") and "is no target" in text and len(text) < 300
             for signature in ("", "s", "tt"):
                 wrong = [dice.choice(_VALUES[kind]) for kind in signature]
                 assert (await caller.error("Nonsense", signature, *wrong))[0].endswith("UnknownMethod")

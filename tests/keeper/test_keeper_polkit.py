@@ -102,6 +102,42 @@ def test_a_house_where_all_may_be_touched_but_what_never_is() -> None:
     assert others == [set()] * len(others)
 
 
+# A shell as root; the machine ended, asleep, or in another state; all that somebody runs; anything as root.
+GIVEN_AWAY = """
+debug-shell.service rescue.service emergency.service console-getty.service container-getty@1.service
+getty@tty9.service serial-getty@ttyS0.service autovt@tty1.service
+poweroff.target reboot.target soft-reboot.target halt.target kexec.target exit.target shutdown.target
+ctrl-alt-del.target umount.target final.target sigpwr.target runlevel0.target runlevel1.target
+runlevel6.target default.target sleep.target suspend.target hibernate.target hybrid-sleep.target
+suspend-then-hibernate.target
+rescue.target rescue-ssh.target emergency.target initrd.target initrd-switch-root.target factory-reset.target
+systemd-poweroff.service systemd-reboot.service systemd-soft-reboot.service systemd-halt.service
+systemd-kexec.service systemd-exit.service systemd-suspend.service systemd-suspend-then-hibernate.service
+systemd-hibernate.service systemd-hibernate-resume@dev-sda2.service systemd-hybrid-sleep.service
+initrd-switch-root.service initrd-cleanup.service system-update.target system-update-cleanup.service
+packagekit-offline-update.service systemd-sysupdate-reboot.service
+-.slice user.slice user-1000.slice system.slice machine.slice user@1000.service user-runtime-dir@1000.service
+session-1.scope init.scope -.mount sysinit.target basic.target
+modprobe@dummy.service podman-kube@-tmp-x.yaml.service systemd-makefs@dev-sdb.service systemd-repart.service
+"""
+HARMLESS = """
+nginx.service my-debug-shell.service rescue-boat.service getty-monitor.service network-online.target
+multi-user.target systemd-resolved.service systemd-networkd.service systemd-timesyncd.service home.mount
+halt-and-catch-fire.service initrd.service apt-daily.timer podman-auto-update.service user-sync.service
+"""
+
+
+def test_what_gives_the_machine_away_is_never_started() -> None:
+    lost, harmless = GIVEN_AWAY.split(), HARMLESS.split()
+    declared = 'unnamed = "act"\n[targets."unit:*"]\nmode = "act"'
+    rules = resolve(Keeper.model_validate(tomllib.loads(declared)))
+    assert [one for one in lost if keeper_rules.never(rules, f"unit:{one}") is None] == []
+    assert [one for one in lost if keeper_rules.never(rules, f"unit:other/{one}") is None] == []
+    assert [one for one in harmless if keeper_rules.never(rules, f"unit:{one}")] == []
+    may = dict(zip([*lost, *harmless], verbs(made(declared), *lost, *harmless), strict=True))
+    assert {unit for unit, found in may.items() if found} == set(harmless)
+
+
 def test_units_of_its_own_making_and_all_units_at_once() -> None:
     rules = made('unnamed = "act"')
     transient = {"unit": "nginx.service", "verb": "start"}

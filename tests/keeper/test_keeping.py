@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import tomllib
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from rota_agents.home_keeper.words import PROBLEMS
 
@@ -123,6 +126,38 @@ def test_specificity() -> None:
 )
 def test_patterns(pattern: str, target: str, does: bool) -> None:
     assert keeper_rules.matches(pattern, target) is does
+
+
+TEXTS = st.text("ab*?[]!-.\\\n|ä", max_size=12)
+
+
+def by_definition(pattern: str, target: str) -> bool:
+    """Tell the same by trying everything."""
+    if not pattern:
+        return not target
+    if pattern[0] == "*":
+        return any(by_definition(pattern[1:], target[skipped:]) for skipped in range(len(target) + 1))
+    return bool(target) and pattern[0] in ("?", target[0]) and by_definition(pattern[1:], target[1:])
+
+
+@given(pattern=TEXTS, target=TEXTS)
+@example(pattern="a*ab*b", target="aab")
+@example(pattern="*aab", target="aaab")
+@example(pattern="a*a", target="a")
+@example(pattern="*?b*b", target="abab")
+def test_patterns_are_fnmatchs_without_sets(pattern: str, target: str) -> None:
+    does = keeper_rules.matches(pattern, target)
+    assert does is by_definition(pattern, target)
+    assert does is fnmatchcase(target, pattern.replace("[", "[[]"))
+
+
+def test_no_pattern_takes_long_whatever_it_is_held_against() -> None:
+    """With `.*` for each *, the time grows tenfold with each doubling: this would take years."""
+    for piece in ("a", "?a", "aaaa"):
+        pattern = f"unit:{piece}*" * 40 + "b"
+        assert not keeper_rules.matches(pattern, "unit:" + "a" * 4000)
+        assert not keeper_rules.matches(f"*{piece}" * 40 + "b", "a" * 4000)
+    assert keeper_rules.matches("*a" * 40 + "b", "a" * 4000 + "b")
 
 
 @pytest.mark.parametrize(

@@ -251,6 +251,29 @@ def test_rotad_misses_it(kept: House) -> None:
         machine.run("systemctl stop webhook; rm -rf /var/lib/rota-notify /run/webhook.*", check=False)
 
 
+def test_one_that_ends_again_and_again_is_missed(kept: House) -> None:
+    """It is there for most of the time, and never away for as long as rotad waits."""
+    machine = kept.machine
+
+    def process() -> str:
+        found = machine.run(f"systemctl show --value -p MainPID {KEEPER_SERVICE}").stdout.strip()
+        active = machine.run(f"systemctl is-active {KEEPER_SERVICE}", check=False).stdout
+        return found if active == "active\n" else ""
+
+    def restarts() -> int:
+        return int(machine.run(f"systemctl show --value -p NRestarts {KEEPER_SERVICE}").stdout)
+
+    machine.run(f"systemctl restart {KEEPER_SERVICE}")
+    assert "gone" not in kept.rota("list").stderr
+    for number in range(1, 4):
+        assert machine.run(f"kill -9 {process()}").returncode == 0
+        machine.wait_for(lambda n=number: restarts() == n and process(), 20, "it to be started again")  # type: ignore[misc]
+    machine.wait_for(lambda: "Home Keeper is gone since" in kept.rota("list").stderr, 10, "rotad to miss it")
+    assert "it ends again and again" in kept.rota("list").stderr
+    machine.run(f"systemctl restart {KEEPER_SERVICE}")
+    machine.wait_for(lambda: "gone" not in kept.rota("list").stderr, 20, "rotad to see it")
+
+
 def test_disabled_is_not_missed(house: House) -> None:
     assert "Home Keeper" not in house.rota("list").stdout
     assert house.rota("keeper", code=4).stderr.startswith(

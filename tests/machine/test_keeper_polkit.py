@@ -98,6 +98,20 @@ def test_what_is_named_is_restarted_and_nothing_else(kept: House) -> None:
         assert done.returncode, verb
 
 
+def test_where_all_may_be_touched_the_machine_is_not_given_away(kept: House) -> None:
+    """A shell as root, other states of the machine, and what everybody runs."""
+    machine = kept.machine
+    declare(kept, '[keeper]\nenable = true\nunnamed = "act"\n')
+    settled(machine, *UNITS)
+    for unit in ("debug-shell.service", "rescue.target", "sleep.target", "ctrl-alt-del.target", "user.slice"):
+        for verb in ("start", "restart"):
+            assert not may(machine, verb, unit), (verb, unit)
+    assert machine.run("systemctl is-active debug-shell rescue.target", check=False).stdout.split() == [
+        "inactive",
+        "inactive",
+    ]
+
+
 def test_nothing_of_its_own_making_is_started(kept: House) -> None:
     machine = kept.machine
     transient = (

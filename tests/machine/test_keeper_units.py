@@ -378,6 +378,18 @@ def test_remedies(box: Machine, watch: Watch) -> None:
     assert "a condition of the unit is not met" in remedy(box, "start-unit", "t-unmet.service")["error"]
 
 
+def test_remedies_outlast_a_systemd_that_is_executed_anew(box: Machine, watch: Watch) -> None:
+    declare(box, slow="[Service]\nType=oneshot\nExecStart=/bin/sleep 3\n")
+    command = ["python3", "-sB", "/run/unit_remedy.py", "start-unit", "t-slow.service", "inactive"]
+    acting = box.popen(command, user="bob")
+    state = "systemctl show --value -p ActiveState t-slow.service"
+    box.wait_for(lambda: box.run(state).stdout == "activating\n", 10, "it to be started")
+    box.run("systemctl daemon-reexec")
+    assert box.run(state).stdout == "activating\n"
+    report = json.loads(acting.communicate(timeout=30)[0])["report"]
+    assert (report["done"], report["after"]) == ("start", "inactive (dead)")
+
+
 def test_remedies_that_are_refused(box: Machine, watch: Watch) -> None:
     service = f"[Service]\n{SLEEP}"
     declare(box, mine=service, hidden=service, long=f"[Service]\nType=oneshot\n{SLEEP}")

@@ -45,6 +45,7 @@ class Hearers:
         job_removed: a job on a unit is over; its path and its result.
         away: systemd has left the bus, or is there again; who hears it is to begin anew.
         changed: a unit's properties (of the interface Unit, those that come with a change).
+        of_type: the same of its type's interface (Service, ...); told of one unit only.
         removed: a unit is no longer in memory.
         reloaded: systemd has read all unit files anew.
     """
@@ -54,6 +55,7 @@ class Hearers:
     changed: Callable[[str, dict[str, Any]], None] | None = None
     removed: Callable[[str], None] | None = None
     reloaded: Callable[[], None] | None = None
+    of_type: Callable[[str, dict[str, Any]], None] | None = None
 
 
 class Manager(Systemd):
@@ -86,10 +88,8 @@ class Manager(Systemd):
         for member in (member for member, hearer in wanted.items() if hearer is not None):
             await self._match(f"{rule},interface='{_MANAGER}',member='{member}'")
         if hearers.changed is not None:
-            path = f"path='{unit_path(unit)}'" if unit else f"path_namespace='{_UNITS}'"
-            await self._match(
-                f"{rule},interface='{_PROPERTIES}',member='PropertiesChanged',{path},arg0='{_UNIT}'"
-            )
+            where = f"path='{unit_path(unit)}'" if unit else f"path_namespace='{_UNITS}',arg0='{_UNIT}'"
+            await self._match(f"{rule},interface='{_PROPERTIES}',member='PropertiesChanged',{where}")
         await self._match(
             f"type='signal',sender='{_BUS}',interface='{_BUS}',member='NameOwnerChanged',arg0='{_NAME}'"
         )
@@ -101,11 +101,14 @@ class Manager(Systemd):
         if message.message_type is not MessageType.SIGNAL or hearers is None:
             return
         if message.sender == _BUS and message.member == "NameOwnerChanged" and body[0] == _NAME:
+            self._owner = str(body[2])
             hearers.away()
         elif message.sender != self._owner:
             return
-        elif message.interface == _PROPERTIES and body[0] == _UNIT and hearers.changed is not None:
-            hearers.changed(unescape(message.path.removeprefix(f"{_UNITS}/")), body[1])
+        elif message.interface == _PROPERTIES:
+            told = hearers.changed if body[0] == _UNIT else hearers.of_type
+            if told is not None:
+                told(unescape(message.path.removeprefix(f"{_UNITS}/")), body[1])
         elif message.interface == _MANAGER:
             if message.member == "JobRemoved":
                 hearers.job_removed(str(body[2]), str(body[1]), str(body[3]))
@@ -113,6 +116,21 @@ class Manager(Systemd):
                 hearers.removed(str(body[0]))
             elif message.member == "Reloading" and body == [False] and hearers.reloaded is not None:
                 hearers.reloaded()
+
+    @property
+    def there(self) -> bool:
+        """Whether somebody owns systemd's name, as far as was heard."""
+        return bool(self._owner)
+
+    async def has_job(self, job: str) -> bool:
+        """Tell whether a job, by its object path, is not over yet."""
+        try:
+            await self._call(job, _PROPERTIES, "Get", "ss", f"{_NAME}.Job", "Id")
+        except CallError as error:
+            if not error.name.startswith("org.freedesktop.DBus.Error.Unknown"):
+                raise
+            return False
+        return True
 
     async def units(self) -> list[Listed]:
         """Return all units in memory."""
@@ -141,11 +159,12 @@ class Manager(Systemd):
             found = await together(one(name, interface) for name, interface in wanted.items())
         return {name: value for name, value in found if value is not None}
 
-    async def queue(self, verb: str, unit: str) -> str:
-        """Queue a job, if none that is queued already would have to give way; return its object path.
+    async def queue(self, verb: str, unit: str, mode: str) -> str:
+        """Queue a job; return its object path.
 
         Args:
             verb: Start or Restart.
             unit: its name.
+            mode: what becomes of other jobs (systemctl(1), --job-mode=): `fail`, `replace`, ...
         """
-        return str((await self._manager(f"{verb}Unit", "ss", unit, "fail"))[0])
+        return str((await self._manager(f"{verb}Unit", "ss", unit, mode))[0])

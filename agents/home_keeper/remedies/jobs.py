@@ -1,26 +1,128 @@
-"""Starts a unit that root has made, and waits for what becomes of it."""
+"""Jobs of systemd's: queued, and waited for until they are over; what became of a oneshot unit by its job."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from dbus_next.aio.message_bus import MessageBus
-from dbus_next.message import Message
+from rota.errors import RotaError
+from rota.systemd import CallError, connect, plain, until_lost
 
-from rota.errors import Exit, RotaError
-from rota.systemd import CallError, ask_bus, call, connect, unit_path
+from ..probes.manager import Hearers, Manager
+
+T = TypeVar("T")
 
 _NAME = "org.freedesktop.systemd1"
-_PATH = "/org/freedesktop/systemd1"
-_MANAGER = f"{_NAME}.Manager"
-_PROPERTIES = "org.freedesktop.DBus.Properties"
-_SERVICE = f"{_NAME}.Service"
 _NO_UNIT = frozenset(
     (f"{_NAME}.NoSuchUnit", f"{_NAME}.LoadFailed", f"{_NAME}.UnitMasked", f"{_NAME}.BadUnitSetting")
 )
+
+
+@asynccontextmanager
+async def manager_at(address: str | None) -> AsyncIterator[Manager]:
+    """Yield systemd's manager by a connection of one's own.
+
+    Args:
+        address: of the bus; None for the system bus.
+
+    Raises:
+        RotaError: there is no bus.
+    """
+    bus = await connect(user=False, address=address)
+    try:
+        yield Manager(bus)
+    finally:
+        bus.disconnect()
+
+
+async def unless_lost(manager: Manager, work: Awaitable[T]) -> T:
+    """Return what `work` returns.
+
+    Raises:
+        RotaError: the connection was lost meanwhile.
+    """
+    working = asyncio.ensure_future(work)
+    lost = asyncio.ensure_future(until_lost(manager.bus))
+    try:
+        await asyncio.wait((working, lost), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            lost.result()
+        return await working
+    finally:
+        for task in (working, lost):
+            task.cancel()
+        await asyncio.gather(working, lost, return_exceptions=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """What became of a job.
+
+    Attributes:
+        result: systemd's word for it: done, failed, canceled, timeout, dependency, skipped, ...
+        unit: properties of the unit that changed meanwhile.
+        of_type: the same of its type: Service, ...
+    """
+
+    result: str
+    unit: dict[str, Any]
+    of_type: dict[str, Any]
+
+
+async def carried_out(manager: Manager, verb: str, unit: str, mode: str) -> Over:
+    """Queue a job, and return what became of it when it is over.
+
+    systemd sends what changed of a unit before it says that the job is gone, also where it forgets the unit
+    right then; asked afterwards, it would say "success" of whatever it has forgotten. A systemd that is
+    executed anew (systemctl daemon-reexec, as at its upgrade) keeps its jobs, and who listens.
+
+    Args:
+        manager: of a connection on which nobody else hears anything.
+        verb: Start or Restart.
+        unit: its name.
+        mode: `fail` if no job that is queued already may have to give way, `replace` if it may.
+
+    Raises:
+        CallError: systemd did not queue it.
+        RotaError: the job was over while systemd was executed anew.
+    """
+    results: dict[str, str] = {}
+    changed: dict[str, Any] = {}
+    of_type: dict[str, Any] = {}
+    news = asyncio.Event()
+    anew = False
+
+    def job_removed(_: str, job: str, result: str) -> None:
+        # It may be over before its path is known.
+        results[job] = result
+        news.set()
+
+    def away() -> None:
+        nonlocal anew
+        anew = manager.there
+        news.set()
+
+    await manager.hear(
+        Hearers(
+            job_removed,
+            away,
+            changed=lambda _, found: changed.update(plain(found)),
+            of_type=lambda _, found: of_type.update(plain(found)),
+        ),
+        unit,
+    )
+    job = await manager.queue(verb, unit, mode)
+    while job not in results:
+        await news.wait()
+        news.clear()
+        if anew:
+            anew = False
+            if not await manager.has_job(job) and job not in results:
+                raise RotaError(f"systemd was executed anew: nobody knows what became of {unit}")
+    return Over(results[job], changed, of_type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,81 +172,12 @@ class Jobs:
         Raises:
             RotaError: there is no such unit, it may not be started, or systemd cannot be reached.
         """
-        bus = await connect(user=False, address=self._address)
         try:
-            return await _Wait(bus, unit).done()
+            async with manager_at(self._address) as manager:
+                over = await unless_lost(manager, carried_out(manager, "Start", unit, "replace"))
         except CallError as error:
             if error.name in _NO_UNIT:
                 raise RotaError(f"there is no {unit}: {error.message}", "Run rota apply.") from None
             raise
-        finally:
-            bus.disconnect()
-
-
-class _Wait:
-    """One start, and the signals that tell of it.
-
-    systemd sends what changed of a unit before it says that the job is gone, also where it forgets the unit
-    right then; asked afterwards, it would say "success" of whatever it has forgotten.
-    """
-
-    def __init__(self, bus: MessageBus, unit: str) -> None:
-        self._bus = bus
-        self._unit = unit
-        self._path = unit_path(unit)
-        self._jobs: dict[str, str] = {}
-        self._result = ""
-        self._status = 0
-        self._news = asyncio.Event()
-
-    async def done(self) -> Done:
-        self._bus.add_message_handler(self._heard)
-        rules = (
-            f"type='signal',sender='{_NAME}',interface='{_MANAGER}',member='JobRemoved',arg2='{self._unit}'",
-            f"type='signal',sender='{_NAME}',interface='{_PROPERTIES}',member='PropertiesChanged',"
-            f"path='{self._path}',arg0='{_SERVICE}'",
-        )
-        for rule in rules:
-            await ask_bus(self._bus, "AddMatch", rule)
-        await self._manager("Subscribe")
-        job = str((await self._manager("StartUnit", "ss", self._unit, "replace"))[0])
-        gone = asyncio.ensure_future(self._bus.wait_for_disconnect())
-        try:
-            while job not in self._jobs:
-                self._news.clear()
-                heard = asyncio.ensure_future(self._news.wait())
-                await asyncio.wait((heard, gone), return_when=asyncio.FIRST_COMPLETED)
-                heard.cancel()
-                if gone.done():
-                    raise RotaError(
-                        f"the bus is gone: what became of {self._unit} is not known",
-                        exit_code=Exit.UNREACHABLE,
-                    )
-        finally:
-            gone.cancel()
-            with suppress(asyncio.CancelledError, OSError, EOFError):
-                await gone
-        return Done(self._jobs[job], self._result, self._status)
-
-    async def _manager(self, member: str, signature: str = "", *body: Any) -> list[Any]:
-        message = Message(
-            destination=_NAME,
-            path=_PATH,
-            interface=_MANAGER,
-            member=member,
-            signature=signature,
-            body=list(body),
-        )
-        return await call(self._bus, message)
-
-    def _heard(self, message: Message) -> None:
-        if message.member == "JobRemoved" and message.interface == _MANAGER:
-            _, job, _unit, result = message.body
-            self._jobs[job] = str(result)
-            self._news.set()
-        elif message.member == "PropertiesChanged" and message.path == self._path:
-            changed = message.body[1]
-            if "Result" in changed:
-                self._result = str(changed["Result"].value)
-            if "ExecMainStatus" in changed:
-                self._status = int(changed["ExecMainStatus"].value)
+        result, status = over.of_type.get("Result", ""), over.of_type.get("ExecMainStatus", 0)
+        return Done(over.result, str(result), int(status))

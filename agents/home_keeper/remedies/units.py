@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
 from rota.errors import Exit, RotaError
-from rota.systemd import CallError, connect, plain, until_lost
+from rota.systemd import CallError
 
 from ..checks.units import ENDED, Unit, how
-from ..probes.manager import Hearers, Manager
+from ..probes.manager import Manager
 from ..probes.unit_facts import are_met
 from ..words import Action
+from .jobs import carried_out, manager_at, unless_lost
 
 Remedy = Callable[[Action], Awaitable[Mapping[str, Any]]]
 T = TypeVar("T")
@@ -55,43 +54,15 @@ def remedies(address: str | None = None) -> Mapping[str, Remedy]:
     }
 
 
-@asynccontextmanager
-async def _manager(address: str | None) -> AsyncIterator[Manager]:
-    bus = await connect(user=False, address=address)
-    try:
-        yield Manager(bus)
-    finally:
-        bus.disconnect()
-
-
-async def _unless_lost(manager: Manager, work: Awaitable[T]) -> T:
-    """Return what `work` returns.
-
-    Raises:
-        RotaError: the connection was lost meanwhile.
-    """
-    working = asyncio.ensure_future(work)
-    lost = asyncio.ensure_future(until_lost(manager.bus))
-    try:
-        await asyncio.wait((working, lost), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            lost.result()
-        return await working
-    finally:
-        for task in (working, lost):
-            task.cancel()
-        await asyncio.gather(working, lost, return_exceptions=True)
-
-
 async def _run(address: str | None, verb: str, action: Action) -> Mapping[str, Any]:
-    async with _manager(address) as manager:
-        return await _unless_lost(manager, _job(manager, verb, _unit_of(action), action.problem))
+    async with manager_at(address) as manager:
+        return await unless_lost(manager, _job(manager, verb, _unit_of(action), action.problem))
 
 
 async def _reset(address: str | None, action: Action) -> Mapping[str, Any]:
     unit = _unit_of(action)
-    async with _manager(address) as manager:
-        return await _unless_lost(manager, _forget(manager, unit))
+    async with manager_at(address) as manager:
+        return await unless_lost(manager, _forget(manager, unit))
 
 
 def _unit_of(action: Action) -> str:
@@ -124,9 +95,11 @@ async def _job(manager: Manager, verb: str, unit: str, problem: str) -> Mapping[
         # Else it stays given up where it was started too often.
         await _allowed(manager.reset_failed(unit), "reset-failed", unit)
     began = time.monotonic_ns()
-    result, after = await _result(manager, verb, unit)
-    if result != "done":
-        raise RotaError(f"cannot {doing}: {await _why(manager, unit, result)}", f"See journalctl -u {unit}.")
+    over = await _allowed(carried_out(manager, verb, unit, "fail"), verb.lower(), unit)
+    if over.result != "done":
+        why = await _why(manager, unit, over.result)
+        raise RotaError(f"cannot {doing}: {why}", f"See journalctl -u {unit}.")
+    after = over.unit
     active = after.get("ActiveState", known["ActiveState"])
     if active in ENDED:
         await _unless_it_is_to_end(manager, doing, unit, active, after)
@@ -164,34 +137,6 @@ async def _why(manager: Manager, unit: str, result: str) -> str:
             status=asked.get("ExecMainStatus", 0),
         )
     ) or "it failed"  # fmt: skip
-
-
-async def _result(manager: Manager, verb: str, unit: str) -> tuple[str, dict[str, Any]]:
-    """Queue a job; return its result and what became of the unit, which systemd may have forgotten then."""
-    results: dict[str, str] = {}
-    after: dict[str, Any] = {}
-    news = asyncio.Event()
-
-    def job_removed(_: str, job: str, result: str) -> None:
-        # It may be over before its path is known.
-        results[job] = result
-        news.set()
-
-    def away() -> None:
-        results[""] = ""
-        news.set()
-
-    def changed(_: str, properties: dict[str, Any]) -> None:
-        after.update(plain(properties))
-
-    await manager.hear(Hearers(job_removed, away, changed), unit)
-    job = await _allowed(manager.queue(verb, unit), verb.lower(), unit)
-    while job not in results:
-        news.clear()
-        await news.wait()
-        if "" in results and job not in results:
-            raise RotaError(f"systemd was executed anew: nobody knows what became of {unit}")
-    return results[job], after
 
 
 async def _allowed(call: Awaitable[T], verb: str, unit: str) -> T:
