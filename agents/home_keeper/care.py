@@ -11,7 +11,7 @@ from rota.quantity import USEC, format_duration
 
 from . import troubles
 from .gates import Gate, obstacle, recent, standstill, unavailable
-from .messages import Anew, Ended, Observed, Started, Unrecorded
+from .messages import Anew, Ended, Event, Observed, Started, Unrecorded
 from .state import Ask, Case, HandsOff, Open, Proving
 from .turn import Turn
 from .words import Action, Escalation, Finding, Remedy, Target
@@ -360,13 +360,19 @@ def _carried_out(turn: Turn, name: str, case: Case) -> Case:
 def _asked(turn: Turn, name: str, case: Case, remedy: str) -> Case:
     expires = turn.now + turn.policy(name).answer_within
     ask = Ask(turn.number(), remedy, turn.now, expires)
-    summaries = [item.summary for item in case.findings]
-    worst = case.findings[0]
-    about = {"problem": worst.problem, "severity": worst.severity, "since": worst.since}
-    turn.event("asked", name, id=ask.id, remedy=remedy, expires=expires, findings=summaries, **about)
+    turn.events.append(question(name, case, ask, turn.now))
     until = keeper_rules.spoken(turn.rules, expires)
     why = f"a person is asked whether to {remedy} (question {ask.id}, open until {until})"
     return _waiting(turn, name, replace(case, ask=ask), Gate("ask", "asked", why, expires), expires)
+
+
+def question(name: str, case: Case, ask: Ask, now: int) -> Event:
+    """Return the event of a question about a target in trouble."""
+    worst = case.findings[0]
+    about = {"problem": worst.problem, "severity": worst.severity, "since": worst.since}
+    summaries = [item.summary for item in case.findings]
+    asked = {"id": ask.id, "remedy": ask.remedy, "expires": ask.expires, "findings": summaries}
+    return Event("asked", name, now, {**asked, **about})
 
 
 def _begun(turn: Turn, name: str, case: Case, remedy: Remedy | None) -> Case:

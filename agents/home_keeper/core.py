@@ -11,7 +11,7 @@ from rota.frozen import to_plain
 from rota.keeper_rules import Rules
 from rota.quantity import USEC
 
-from . import policy
+from . import again, policy
 from .ledger import Ledger, open_ledger
 from .messages import Act, Anew, Effect, Event, Happening, Observed, Started, Tick, Unrecorded
 from .state import Reading, State, set_clock
@@ -53,6 +53,8 @@ class Core:
         self._checks = checks | {CHECK}
         self._events: list[Event] = []
         self._lost = 0
+        self._known = False
+        self._damage = ""
         self._wrong = ""
         self._retry = 0
         self.effects = self._open(now) + self._step(Tick(), now)
@@ -78,9 +80,14 @@ class Core:
         """Open the ledger, and bring what was noticed without it into what it holds."""
         try:
             self.ledger, state, damage = open_ledger(self._path)
-        except RotaError as error:
-            self._wrong, self._retry = error.message, now.real + _RETRY
+        except (DamagedError, RotaError) as error:
+            self._away(str(error), now)
             return []
+        if self._known:
+            self._damage = damage or self._damage
+            effects = self._file_again(self.ledger, now)
+            return self._without_acts(effects, now) if self._wrong else effects
+        self._known = True
         memory, self.state = self.state, state
         self._lost += len(self._events)  # what they tell is found anew
         self._events = []
@@ -136,17 +143,18 @@ class Core:
         if self.ledger is None:
             self._keep()
             return []
-        lost = [Event("events-lost", "", now.real, {"count": self._lost})] if self._lost else []
         try:
-            self.ledger.file(self.state, [*lost, *self._events])
+            self._write(self.ledger, now)
         except DamagedError as error:
             return self._anew(str(error), now)
         except RotaError as error:
-            self._wrong, self._retry = error.message, now.real + _RETRY
-            self._keep()
-        else:
-            self._events, self._lost, self._wrong = [], 0, ""
+            self._away(str(error), now)
         return []
+
+    def _write(self, ledger: Ledger, now: Reading) -> None:
+        lost = [Event("events-lost", "", now.real, {"count": self._lost})] if self._lost else []
+        ledger.file(self.state, [*lost, *self._events])
+        self._events, self._lost, self._wrong = [], 0, ""
 
     def _keep(self) -> None:
         """Keep the newest of the events that could not be filed."""
@@ -156,41 +164,34 @@ class Core:
     def _anew(self, damage: str, now: Reading) -> list[Effect]:
         """Move a ledger aside that was found to be damaged, and file all that is remembered in a new one."""
         self.close()
-        effects: list[Effect] = []
+        self._damage = damage
         try:
-            aside = set_aside(self._path)
+            self._damage = f"{damage}; it is kept as {set_aside(self._path)}"
             self.ledger, _, _ = open_ledger(self._path)
-            again = [
-                Event(
-                    "finding-opened",
-                    name,
-                    now.real,
-                    {"check": item.check, "finding": to_plain(item.finding, whole=True)},
-                )
-                for name, case in self.state.cases.items()
-                for item in case.open.values()
-            ]
-            again += [
-                Event("trouble", name, now.real, {"problem": problem, **to_plain(trouble, whole=True)})
-                for name, case in self.state.cases.items()
-                for problem, trouble in case.troubles.items()
-            ]
-            again += [
-                Event("escalated", str(item.target), now.real, to_plain(item, whole=True))
-                for item in self.state.escalations
-            ]
-            self.ledger.file(self.state, again)
-            effects = self._stepped(Anew(f"{damage}; it is kept as {aside}"), now)
-            self.ledger.file(self.state, self._events)
         except OSError as error:
-            self._wrong, self._retry = f"{self._path}: {error.strerror}", now.real + _RETRY
-            self._keep()
+            self._away(f"{self._path}: {error.strerror}", now)
         except (DamagedError, RotaError) as error:
-            self._wrong, self._retry = str(error), now.real + _RETRY
-            self._keep()
+            self._away(str(error), now)
         else:
-            self._events, self._lost, self._wrong = [], 0, ""
+            return self._file_again(self.ledger, now)
+        return []
+
+    def _file_again(self, ledger: Ledger, now: Reading) -> list[Effect]:
+        """File all that is remembered, and events that tell of it, in a ledger that may lack all of it."""
+        effects = self._stepped(Anew(self._damage), now) if self._damage else []
+        self._damage = ""
+        self._events = [*again.missing(self.state, self._events, now.real), *self._events]
+        try:
+            self._write(ledger, now)
+        except (DamagedError, RotaError) as error:
+            self._away(str(error), now)
+            self.close()
         return effects
+
+    def _away(self, why: str, now: Reading) -> None:
+        """Note that the ledger cannot be written, and when that is tried again."""
+        self._wrong, self._retry = why, now.real + _RETRY
+        self._keep()
 
 
 def _seen(state: State) -> list[tuple[Target, tuple[str, tuple[Finding, ...]]]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from .messages import Event
 from .state import Case, Trouble
 from .turn import Turn
 from .words import SEVERITIES, Finding
@@ -34,17 +35,17 @@ def noticed(turn: Turn, name: str, case: Case) -> Case:
         since = known.since if known is not None else finding.since
         after[problem] = Trouble(since, finding.severity, finding.summary)
         said = str(finding.details.get("said", ""))
-        tell(turn, name, problem, after[problem], said)
+        turn.events.append(told(name, problem, after[problem], turn.now, said))
     for problem in after.keys() - counting.keys():
         if after[problem].clear is None:
             after[problem] = replace(after[problem], clear=turn.now)
     return case if after == case.troubles else replace(case, troubles=after)
 
 
-def tell(turn: Turn, name: str, problem: str, trouble: Trouble, said: str = "") -> None:
-    """File that there is a trouble; `said`: the output of what found it."""
+def told(name: str, problem: str, trouble: Trouble, now: int, said: str = "") -> Event:
+    """Return the event by which people are told of a trouble; `said`: the output of what found it."""
     what = {"severity": trouble.severity, "summary": trouble.summary, "since": trouble.since}
-    turn.event("trouble", name, problem=problem, **what, said=said)
+    return Event("trouble", name, now, {"problem": problem, **what, "said": said})
 
 
 def ends(turn: Turn, name: str, case: Case, trouble: Trouble) -> int | None:

@@ -327,6 +327,40 @@ def test_damage_found_while_running_loses_nothing_that_is_remembered(path: Path)
     assert len([name for name in aside if not name.endswith(("-wal", "-shm"))]) == 1
 
 
+def test_what_is_remembered_outlives_a_ledger_that_could_not_be_begun_anew_at_once(path: Path) -> None:
+    found = rules(
+        Override("unit:*"), strikes=("act", "act", "escalate"), attempts=1, cooldown=0, actions_per_hour=2
+    )
+    keeper = core(path, found=found)
+    other = Observed("units", Target.parse("unit:b.service"), (finding("unit:b.service"),))
+    assert acts(keeper.handle(FAILS, clock(1)) + keeper.handle(other, clock(1))) == [1, 2]
+    keeper.handle(Ended(1, "ok"), clock(2))
+    keeper.handle(Tick(), clock(33))
+    keeper.handle(Maintain("disk:*", 3600 * USEC, "ada"), clock(34))
+    before = keeper.state.cases[WEB]
+    assert before.hands_off is not None
+    with sqlite3.connect(path) as db:
+        db.executescript("DROP TABLE cases")
+    third = Observed("units", Target.parse("unit:c.service"), (finding("unit:c.service"),))
+    keeper._path = path.parent / "nowhere" / "ledger.db"  # where none can be made
+    effects = keeper.handle(third, clock(40))
+    assert (keeper.ledger, acts(effects)) == (None, [])
+    keeper._path = path.with_name("new.db")
+    for second in range(101, 400, 3):
+        effects += keeper.handle(Tick(), clock(second))
+    assert acts(effects) == [], "the house has had its two actions, and WEB is let be"
+    assert keeper.state.cases[WEB].hands_off == before.hands_off
+    assert keeper.state.cases["unit:b.service"].underway is not None
+    assert "no such table: cases" in " ".join(item.why for item in keeper.state.escalations)
+    assert keeper.ledger is not None
+    assert remembered(keeper.ledger.load()) == remembered(keeper.state)
+    assert [row["id"] for row in keeper.ledger.actions() if row["outcome"] is None] == [2]
+    escalated = [one.event.data["id"] for one in keeper.ledger.escalated()]
+    assert sorted(escalated) == sorted(item.id for item in keeper.state.escalations)
+    keeper.handle(Ended(2, "ok"), clock(400))
+    assert [row["outcome"] for row in keeper.ledger.actions()] == ["ok"]
+
+
 def test_random_damage_is_never_a_traceback(path: Path, tmp_path: Path) -> None:
     keeper = core(path)
     for number in range(60):
