@@ -23,8 +23,8 @@ def remembered(state: State, now: int) -> Iterator[Event]:
             yield troubles.told(name, problem, trouble, now)
         if case.ask is not None and case.in_trouble:
             yield care.question(name, case, case.ask, now)
-    for item in state.escalations:
-        yield Event("escalated", str(item.target), now, to_plain(item, whole=True))
+    for one in state.escalations:
+        yield Event("escalated", str(one.target), now, to_plain(one, whole=True))
     for work in state.maintenance:
         told = {"id": work.id, "until": work.until, "by": work.by}
         yield Event("maintenance-begun", work.pattern, now, told)

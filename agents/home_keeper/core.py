@@ -28,7 +28,7 @@ _UNFILED = 5000
 class Core:
     """The keeper without its edges. What `handle` returns is to be carried out, in that order.
 
-    With no room on the disk the state is kept in memory, people are told, and nothing is acted on.
+    With no room on the disk, and none in reserve, the state is kept in memory, and nothing is acted on.
 
     Attributes:
         rules: the policy.

@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rota.database import Numbered, open_or_anew
+from rota.database import RESERVE, Numbered, open_or_anew
 from rota.errors import DamagedError
 from rota.frozen import from_plain, to_plain
 
@@ -142,7 +142,7 @@ class Ledger(Numbered):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, VERSION, _SCHEMA, _MIGRATIONS)
+        super().__init__(path, VERSION, _SCHEMA, _MIGRATIONS, reserve=RESERVE)
         self._cases: dict[str, Case] = {}
         self._house = ""
 
@@ -161,8 +161,11 @@ class Ledger(Numbered):
     def file(self, state: State, events: Sequence[Event]) -> list[Recorded]:
         """File a state and the events that led to it in one transaction; return them with their numbers.
 
-        With events, it is on the disk when this returns.
+        With events, it is on the disk when this returns. Where there is no room, the reserve is given up.
         """
+        return self._insisting(lambda: self._filed(state, events))
+
+    def _filed(self, state: State, events: Sequence[Event]) -> list[Recorded]:
         house = _house(state)
         changed = [(name, case) for name, case in state.cases.items() if self._cases.get(name) is not case]
         gone = [(name,) for name in self._cases.keys() - state.cases.keys()]
