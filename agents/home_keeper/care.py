@@ -10,7 +10,7 @@ from rota.frozen import to_plain
 from rota.quantity import USEC, format_duration
 
 from . import troubles
-from .gates import Gate, obstacle, recent, standstill, unavailable
+from .gates import Gate, obstacle, outdated, recent, standstill, unavailable
 from .messages import Anew, Ended, Event, Observed, Started, Unrecorded
 from .state import Ask, Case, HandsOff, Open, Proving
 from .turn import Turn
@@ -336,6 +336,10 @@ def _carried_out(turn: Turn, name: str, case: Case) -> Case:
         case = withdrawn(turn, name, case, "expired")
         return replace(case, pending=False, due=None)
     question = turn.question(name)
+    if outdated(question):
+        case = withdrawn(turn, name, case, "withdrawn")
+        turn.put(name, case)
+        question = turn.question(name)
     gate = obstacle(question)
     if gate is None:
         return _begun(turn, name, case, question.remedy())

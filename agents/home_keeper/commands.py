@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rota.keeper_rules import matches, spoken
 
-from .gates import recent
+from .gates import outdated, recent
 from .messages import Acknowledge, Answer, EndMaintenance, Maintain, Resume
 from .state import HandsOff, Maintenance
 from .turn import Turn
@@ -21,6 +21,15 @@ def answer(turn: Turn, happening: Answer) -> None:
         return
     if case.ask.by:
         turn.reply(False, f"Question {happening.ask} was approved by {case.ask.by} already.")
+        return
+    if happening.yes and outdated(turn.question(name)):
+        turn.put(name, replace(case, due=None))
+        turn.look_at(name)
+        now, then = turn.question(name).remedy(), case.ask.remedy
+        text = (
+            f"Question {happening.ask} was whether to {then}; by now it would be {now}: that is asked anew."
+        )
+        turn.reply(False, text)
         return
     said = "approved" if happening.yes else "denied"
     turn.event("answered", name, id=happening.ask, answer=said, by=happening.by)

@@ -220,6 +220,12 @@ def _quiet(q: Question) -> Gate | None:
     return None if until is None else Gate("hold", "quiet", f"it is quiet {q.until(until)}", until)
 
 
+def outdated(q: Question) -> bool:
+    """Tell whether a person was asked for something else than what would be done."""
+    remedy = q.remedy()
+    return q.case.ask is not None and remedy is not None and str(remedy) != q.case.ask.remedy
+
+
 def _unanswered(q: Question) -> Gate | None:
     if q.policy.mode != "ask" or (q.case.ask is not None and q.case.ask.by):
         return None

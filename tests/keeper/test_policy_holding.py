@@ -12,6 +12,8 @@ from rota.quantity import USEC
 
 from .kit import AT_ONCE, DATABASE, HOUR, MINUTE, WEB, House, finding, moment, rules
 
+CONTAINER = "container:web"
+
 # Asking.
 
 
@@ -79,6 +81,46 @@ def test_a_question_is_withdrawn_when_the_mode_is_observe_by_now() -> None:
     house.answer(True)
     assert house.acts == []
     assert [item["answer"] for item in house.data("answered")] == ["approved", "withdrawn"]
+
+
+def test_what_is_approved_is_what_was_asked() -> None:
+    """The policy, or what is wrong, is another by now."""
+    house = House(rules(Override(CONTAINER, mode="ask"), strikes=("act", "escalate")))
+    house.fails(CONTAINER, "unhealthy")
+    asked = house.case(CONTAINER).ask
+    assert asked is not None
+    assert asked.remedy == "restart-container"
+    house.rules = rules(Override(CONTAINER, mode="ask", remedy="command:wipe"), strikes=("act", "escalate"))
+    house.answer(True, asked.id)
+    assert (house.replies[-1].done, house.acts) == (False, [])
+    assert house.replies[-1].text == (
+        "Question 1 was whether to restart-container; "
+        "by now it would be run-command wipe: that is asked anew."
+    )
+    anew = house.case(CONTAINER).ask
+    assert anew is not None
+    assert (anew.remedy, anew.id) == ("run-command wipe", 2)
+    assert [item["answer"] for item in house.data("answered")] == ["withdrawn"]
+    house.answer(True, 1)
+    assert house.acts == []
+    house.answer(True, 2)
+    assert [str(action.remedy) for _, action in house.acts] == ["run-command wipe"]
+
+
+def test_what_was_approved_and_waits_is_asked_anew_if_it_would_be_something_else() -> None:
+    steps = {"strikes": AT_ONCE, "cooldown": 100 * USEC}
+    house = House(rules(Override(CONTAINER, mode="ask"), **steps))
+    house.fails(CONTAINER, "exited")
+    house.answer(True, 1)
+    house.ends("failed")
+    asked = house.case(CONTAINER).ask
+    assert asked is not None
+    house.answer(True, asked.id)
+    assert house.verdict(CONTAINER) == ("hold", "cooldown")
+    house.fails(CONTAINER, "restart-loop")
+    house.wait(100)
+    assert len(house.acts) == 1
+    assert house.verdict(CONTAINER) == ("ask", "asked")
 
 
 # Quiet hours.
