@@ -19,7 +19,7 @@ def answer(turn: Turn, happening: Answer) -> None:
     if name is None or case is None or case.ask is None or turn.now >= case.ask.expires:
         turn.reply(False, f"There is no open question {happening.ask}; `rota keeper` lists those there are.")
         return
-    if case.ask.by:
+    if case.ask.by and happening.yes:
         turn.reply(False, f"Question {happening.ask} was approved by {case.ask.by} already.")
         return
     if happening.yes and outdated(turn.question(name)):

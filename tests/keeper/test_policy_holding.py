@@ -47,6 +47,18 @@ def test_approved_but_cooling_down() -> None:
     assert len(house.acts) == 2
 
 
+def test_denied_after_all_as_long_as_nothing_is_done() -> None:
+    house = House(rules(Override(WEB, mode="ask"), strikes=AT_ONCE, cooldown=100 * USEC))
+    house.fails()
+    house.answer(True)
+    house.ends("failed")
+    house.answer(True)
+    house.answer(False)
+    assert house.replies[-1].text.endswith("is denied; it is let be until it is well again.")
+    house.wait(HOUR)
+    assert (len(house.acts), house.verdict()) == (1, ("hold", "hands-off"))
+
+
 def test_asked_and_denied_lets_it_be_until_it_is_well() -> None:
     house = asking()
     house.answer(False)
