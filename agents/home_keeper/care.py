@@ -342,7 +342,7 @@ def _carried_out(turn: Turn, name: str, case: Case) -> Case:
         question = turn.question(name)
     gate = obstacle(question)
     if gate is None:
-        return _begun(turn, name, case, question.remedy())
+        return _begun(turn, name, case, question.treated())
     if gate.verdict == "escalate":
         return _escalated(turn, name, case, gate.why, last=True)
     if gate.verdict == "note":
@@ -379,14 +379,14 @@ def question(name: str, case: Case, ask: Ask, now: int) -> Event:
     return Event("asked", name, now, {**asked, **about})
 
 
-def _begun(turn: Turn, name: str, case: Case, remedy: Remedy | None) -> Case:
-    if remedy is None:
+def _begun(turn: Turn, name: str, case: Case, treated: tuple[Finding, Remedy] | None) -> Case:
+    if treated is None:
         raise AssertionError(f"{name} may be acted on without a remedy")
-    worst: Finding = case.findings[0]
+    finding, remedy = treated
     policy, by = turn.policy(name), case.ask.by if case.ask is not None else ""
-    why = f"strike {case.strikes} of {len(policy.strikes)}: {worst.summary}"
+    why = f"strike {case.strikes} of {len(policy.strikes)}: {finding.summary}"
     action = Action(
-        turn.number(), Target.parse(name), worst.problem, remedy, turn.now, why, case.acted + 1, by
+        turn.number(), Target.parse(name), finding.problem, remedy, turn.now, why, case.acted + 1, by
     )
     turn.event("remedy-begun", name, **to_plain(action, whole=True))
     turn.actions = (*turn.actions, turn.now)

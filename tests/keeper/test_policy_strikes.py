@@ -360,3 +360,14 @@ def test_labels_of_containers() -> None:
     assert [str(action.target) for _, action in house.acts] == ["container:a"]
     assert [str(item.target) for _, item in house.told] == ["container:b"]
     assert house.verdict("container:c") == ("note", "observe")
+
+
+def test_an_action_is_about_what_it_can_help_with() -> None:
+    """And not about what is worse, and nothing can be done about."""
+    disk = "disk:/srv"
+    house = House(rules(Override(disk), strikes=("act", "escalate")))
+    found = (finding(disk, "read-only", "critical"), finding(disk, "space"))
+    house.step(Observed("disks", Target.parse(disk), found))
+    ((_, action),) = house.acts
+    assert (action.problem, str(action.remedy)) == ("space", "clean")
+    assert action.why == "strike 1 of 2: disk:/srv is space"
