@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rota.database import set_aside
 from rota.errors import DamagedError, RotaError
-from rota.frozen import to_plain
 from rota.keeper_rules import Rules
 from rota.quantity import USEC
 
@@ -88,26 +87,38 @@ class Core:
             effects = self._file_again(self.ledger, now)
             return self._without_acts(effects, now) if self._wrong else effects
         self._known = True
-        memory, self.state = self.state, state
+        memory, _ = set_clock(self.state, now)
         self._lost += len(self._events)  # what they tell is found anew
         self._events = []
+        self.state = state
+        self._set_clock(now)
+        self._take_over(memory, now)
         effects = self._step(Started(self._checks), now)
         if damage:
             effects += self._step(Anew(damage), now)
         for target, findings in _seen(memory):
             effects += self._step(Observed(findings[0], target, findings[1]), now)
-        for item in memory.escalations:
-            kept = replace(item, id=self.state.serial, told=None)
-            escalations = (*self.state.escalations, kept)
-            self.state = replace(self.state, serial=kept.id + 1, escalations=escalations)
-            self._events.append(Event("escalated", str(kept.target), now.real, to_plain(kept, whole=True)))
-        self.state = replace(self.state, maintenance=(*self.state.maintenance, *memory.maintenance))
         return effects
 
+    def _take_over(self, memory: State, now: Reading) -> None:
+        """Take over what people said and are to know, before anything is done.
+
+        The numbers of both begin with 1: those of memory go on after those of the ledger.
+        """
+        by = self.state.serial - 1
+        maintenance = tuple(replace(item, id=item.id + by) for item in memory.maintenance)
+        escalations = tuple(replace(item, id=item.id + by, told=None) for item in memory.escalations)
+        taken = State(maintenance=maintenance, escalations=escalations)
+        self.state = replace(
+            self.state,
+            serial=memory.serial + by,
+            maintenance=(*self.state.maintenance, *maintenance),
+            escalations=(*self.state.escalations, *escalations),
+        )
+        self._events += again.remembered(taken, now.real)
+
     def _step(self, happening: Happening, now: Reading) -> list[Effect]:
-        self.state, by = set_clock(self.state, now)
-        if by:
-            self._events.append(Event("clock-set", "", now.real, {"by": by}))
+        self._set_clock(now)
         effects = self._stepped(happening, now)
         effects += self._file(now)
         if self._wrong:
@@ -115,6 +126,11 @@ class Core:
         if bool(self._wrong) != (str(_ITSELF) in self.state.cases and self._open_of_itself()):
             effects += self._step(Observed(CHECK, _ITSELF, self._findings(now)), now)
         return effects
+
+    def _set_clock(self, now: Reading) -> None:
+        self.state, by = set_clock(self.state, now)
+        if by:
+            self._events.append(Event("clock-set", "", now.real, {"by": by}))
 
     def _stepped(self, happening: Happening, now: Reading) -> list[Effect]:
         done = policy.step(self.state, happening, self.rules, now.real)

@@ -26,6 +26,7 @@ from rota_agents.home_keeper.messages import (
     Happening,
     Maintain,
     Observed,
+    Reply,
     Resume,
     Tell,
     Tick,
@@ -440,6 +441,31 @@ def test_a_ledger_that_cannot_be_opened_is_opened_later(path: Path) -> None:
     assert len(again.state.cases[WEB].attempts) == 1, "of before"
     assert len(again.state.maintenance) == 1
     assert remembered(again.ledger.load()) == remembered(again.state)
+
+
+def test_maintenance_declared_without_a_ledger_holds_from_the_first_moment_with_one(path: Path) -> None:
+    keeper = core(path)
+    keeper.handle(Maintain("disk:*", 3600 * USEC, "bob"), clock(1))
+    keeper.close()
+    path.rename(path.with_name("elsewhere"))
+    path.mkdir()
+    again = core(path, 2)
+    (reply,) = again.handle(Maintain(WEB, 3600 * USEC, "ada"), clock(3))
+    assert isinstance(reply, Reply)
+    effects = again.handle(FAILS, clock(4))
+    path.rmdir()
+    path.with_name("elsewhere").rename(path)
+    for second in range(60, 120):
+        effects += again.handle(Tick(), clock(second))
+    assert acts(effects) == []
+    assert again.state.cases[WEB].strikes == 0
+    assert {item.pattern for item in again.state.maintenance} == {"disk:*", WEB}
+    assert len({item.id for item in again.state.maintenance}) == 2
+    assert again.ledger is not None
+    begun = [one.event for one in again.ledger.events(0) if one.event.kind == "maintenance-begun"]
+    assert {(event.target, event.data["id"]) for event in begun} == {
+        (item.pattern, item.id) for item in again.state.maintenance
+    }
 
 
 def test_events_without_room_are_kept_and_the_oldest_lost(path: Path) -> None:
