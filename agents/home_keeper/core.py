@@ -90,7 +90,7 @@ class Core:
         memory, _ = set_clock(self.state, now)
         self._lost += len(self._events)  # what they tell is found anew
         self._events = []
-        self.state = state
+        self.state = replace(state, serial=now.real // USEC) if damage else state
         self._set_clock(now)
         self._take_over(memory, now)
         effects = self._step(Started(self._checks), now)

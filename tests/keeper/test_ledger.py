@@ -20,6 +20,7 @@ from rota_agents.home_keeper.messages import (
     EVENTS,
     Acknowledge,
     Act,
+    Answer,
     Effect,
     Ended,
     Event,
@@ -289,6 +290,25 @@ def test_garbage_is_moved_aside_told_and_begun_anew(path: Path) -> None:
     assert str(path) in told.why
     assert len(list(path.parent.glob("ledger.db.damaged-*"))) == 1
     assert rows(path, "SELECT count(*) FROM events WHERE kind = 'ledger-anew'") == [(1,)]
+
+
+def test_a_ledger_begun_anew_numbers_nothing_as_the_one_before_did(path: Path) -> None:
+    """What was asked before may be answered after: from a message that is still there to be read."""
+    asking = rules(Override(WEB, mode="ask"), strikes=("act", "escalate"))
+    keeper = core(path, found=asking)
+    keeper.handle(FAILS, clock(1))
+    before = keeper.state.cases[WEB].ask
+    assert before is not None
+    keeper.close()
+    path.write_bytes(b"no database, but some text in it")
+    again = core(path, 10, asking)
+    again.handle(FAILS, clock(11))
+    after = again.state.cases[WEB].ask
+    assert after is not None
+    assert after.id >= NOON // USEC > before.id
+    (reply,) = again.handle(Answer(before.id, True, "ada"), clock(12))
+    assert isinstance(reply, Reply)
+    assert not reply.done
 
 
 @pytest.mark.parametrize(
