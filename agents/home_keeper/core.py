@@ -22,6 +22,8 @@ _ITSELF = Target("check", CHECK)
 _RETRY = 60 * USEC
 _UNFILED = 5000
 """So many events wait for room on the disk; of more, the oldest are lost, and that is filed."""
+_TOLD = frozenset(("trouble", "trouble-over", "escalated", "asked"))
+"""What people are told of: what is lost of these is filed again, if it still holds."""
 
 
 class Core:
@@ -52,6 +54,7 @@ class Core:
         self._checks = checks | {CHECK}
         self._events: list[Event] = []
         self._lost = 0
+        self._owed: set[tuple[str, str, str]] = set()
         self._known = False
         self._damage = ""
         self._wrong = ""
@@ -169,13 +172,25 @@ class Core:
 
     def _write(self, ledger: Ledger, now: Reading) -> None:
         lost = [Event("events-lost", "", now.real, {"count": self._lost})] if self._lost else []
+        if self._owed:
+            missing = again.missing(self.state, self._events, now.real)
+            lost += [event for event in missing if again.key(event) in self._owed]
         ledger.file(self.state, [*lost, *self._events])
-        self._events, self._lost, self._wrong = [], 0, ""
+        self._events, self._owed, self._lost, self._wrong = [], set(), 0, ""
 
     def _keep(self) -> None:
-        """Keep the newest of the events that could not be filed."""
-        self._lost += max(len(self._events) - _UNFILED, 0)
-        self._events = self._events[-_UNFILED:]
+        """Keep the newest of the events that could not be filed, and rather those that people are told of."""
+        over = len(self._events) - _UNFILED
+        if over <= 0:
+            return
+        places = sorted(range(len(self._events)), key=lambda place: self._events[place].kind in _TOLD)
+        gone = set(places[:over])
+        dropped = [self._events[place] for place in gone]
+        self._lost += over
+        self._owed |= {again.key(event) for event in dropped if event.kind in _TOLD}
+        self._events = [event for place, event in enumerate(self._events) if place not in gone]
+        if len(self._owed) > _UNFILED:
+            self._owed &= set(map(again.key, again.remembered(self.state, 0)))
 
     def _anew(self, damage: str, now: Reading) -> list[Effect]:
         """Move a ledger aside that was found to be damaged, and file all that is remembered in a new one."""

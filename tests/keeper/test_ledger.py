@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rota_agents.home_keeper import core as core_module
 from rota_agents.home_keeper.core import Core
 from rota_agents.home_keeper.ledger import Ledger, open_ledger
 from rota_agents.home_keeper.messages import (
@@ -511,6 +512,31 @@ def test_events_without_room_are_kept_and_the_oldest_lost(path: Path) -> None:
     keeper.handle(HEALS, clock(300))
     assert all(row["closed"] for row in ledger.findings(limit=10**5))
     assert remembered(ledger.load()) == remembered(keeper.state)
+
+
+@pytest.mark.parametrize("kept", [8, 5000])
+def test_what_people_are_to_hear_of_is_not_lost_with_other_events(
+    path: Path, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    monkeypatch.setattr(core_module, "_UNFILED", kept)
+    asked = Override("unit:ask.service", mode="ask", strikes=("act",))
+    keeper = core(path, found=rules(asked, Override("unit:*"), strikes=("escalate",)))
+    ledger = keeper.ledger
+    assert ledger is not None
+    ledger._db.execute("PRAGMA max_page_count = 1")
+    names = ["unit:ask.service", *(f"unit:{number}.service" for number in range(40))]
+    for name in names:
+        keeper.handle(Observed("units", Target.parse(name), (finding(name),)), clock(1))
+    for second in range(100):
+        keeper.handle(FAILS if second % 2 else HEALS, clock(40 * second))
+    ledger._db.execute("PRAGMA max_page_count = 1000000")
+    keeper.handle(Tick(), clock(5000))
+    events = [one.event for one in ledger.events(0, 10_000)]
+    escalated = [event.data["id"] for event in events if event.kind == "escalated"]
+    assert sorted(escalated) == sorted(item.id for item in keeper.state.escalations)
+    told = [event.target for event in events if event.kind == "trouble" and event.target != WEB]
+    assert sorted(told) == sorted([*names, "check:ledger"])
+    assert [event.target for event in events if event.kind == "asked"] == names[:1]
 
 
 def test_a_mistake_of_ours_is_not_damage(path: Path) -> None:
