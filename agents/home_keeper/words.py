@@ -8,6 +8,8 @@ from typing import Any
 
 from rota.frozen import Moment
 
+from .texts import printable, valid
+
 SEVERITIES = ("info", "warning", "critical")
 """The mildest first. What is `info` is noted, and no more: it is no strike."""
 
@@ -37,7 +39,7 @@ class Target:
 
     Attributes:
         kind: a key of PROBLEMS.
-        name: what it is called; of a unit on another machine, HOST/UNIT.
+        name: what it is called, printable; of a unit on another machine, HOST/UNIT.
 
     Raises:
         ValueError: there is no such kind, or no name.
@@ -51,6 +53,7 @@ class Target:
             raise ValueError(f'"{self.kind}" is no kind of target; there are {", ".join(sorted(PROBLEMS))}')
         if not self.name:
             raise ValueError(f'has no name; write for example "{self.kind}:NAME"')
+        object.__setattr__(self, "name", printable(self.name))
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}"
@@ -99,6 +102,8 @@ class Finding:
     def __post_init__(self) -> None:
         if self.severity not in SEVERITIES:
             raise ValueError(f'"{self.severity}" is no severity; there are {", ".join(SEVERITIES)}')
+        object.__setattr__(self, "summary", printable(self.summary))
+        object.__setattr__(self, "details", valid(self.details))
 
 
 @dataclass(frozen=True, slots=True)

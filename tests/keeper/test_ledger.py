@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from rota_agents.home_keeper import core as core_module
+from rota_agents.home_keeper import feed
 from rota_agents.home_keeper.core import Core
 from rota_agents.home_keeper.ledger import Ledger, open_ledger
 from rota_agents.home_keeper.messages import (
@@ -34,7 +35,7 @@ from rota_agents.home_keeper.messages import (
     Tick,
 )
 from rota_agents.home_keeper.state import Reading, State
-from rota_agents.home_keeper.words import Target
+from rota_agents.home_keeper.words import Finding, Target
 
 from rota.errors import DamagedError
 from rota.frozen import moved, to_plain
@@ -403,6 +404,29 @@ def test_random_damage_is_never_a_traceback(path: Path, tmp_path: Path) -> None:
         anew += bool(list(place.parent.glob("*.damaged-*")))
         found.close()
     assert 3 < anew < 40
+
+
+# Names.
+
+
+def test_a_name_that_is_not_utf_8_is_filed_and_told_printable(path: Path) -> None:
+    keeper = core(path, found=rules(Override("disk:*"), strikes=("act", "escalate")))
+    disk = Target("disk", os.fsdecode(b"/mnt/\xff\n"))
+    said = {"said": "line 1\nline 2 \udcff", "of": ["\ud800", 1], "\udcff": None}
+    found = Finding(disk, "space", "critical", NOON, "/mnt/\udcff is full", said)
+    assert str(disk) == "disk:/mnt/\\xff\\n"
+    assert Target.parse(str(disk)) == disk
+    assert acts(keeper.handle(Observed("units", disk, (found,)), clock(1))) == [1]
+    keeper.handle(Ended(1, "failed", "no \udcff", {"paths": ["/mnt/\udcff"]}), clock(2))
+    for second in range(3, 200):
+        keeper.handle(Tick(), clock(second))
+    assert keeper.ledger is not None
+    assert remembered(keeper.ledger.load()) == remembered(keeper.state)
+    for one in keeper.ledger.events(0):
+        json.dumps(feed.table(one)["data"], ensure_ascii=False).encode()
+    (row,) = keeper.ledger.findings(str(disk))
+    assert (row["summary"], row["details"]["said"]) == ("/mnt/\\xff is full", "line 1\nline 2 \\xff")
+    assert keeper.ledger.actions()[0]["report"] == {"paths": ["/mnt/\\xff"]}
 
 
 # No room.
