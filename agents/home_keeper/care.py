@@ -14,7 +14,7 @@ from .gates import Gate, obstacle, outdated, recent, standstill, unavailable
 from .messages import Anew, Ended, Event, Observed, Started, Unrecorded
 from .state import Ask, Case, HandsOff, Open, Proving
 from .turn import Turn
-from .words import Action, Escalation, Finding, Remedy, Target
+from .words import SEVERITIES, Action, Escalation, Finding, Remedy, Target
 
 RETRY = 60 * USEC
 """An action that could not be put into the ledger is tried again after this."""
@@ -260,6 +260,8 @@ def _in_trouble(turn: Turn, name: str, case: Case) -> Case:
     if case.underway is not None:
         return case
     if case.hands_off is not None:
+        if _worse(case, case.hands_off.severity) and standstill(turn.question(name)) is None:
+            return _escalated(turn, name, case, f"it is {case.findings[0].severity} by now", last=True)
         why = f"it is let be: {case.hands_off.why}"
         return turn.decide(case, name, turn.decision("hold", "hands-off", why))
     gate = standstill(turn.question(name))
@@ -276,6 +278,11 @@ def _in_trouble(turn: Turn, name: str, case: Case) -> Case:
         turn.put(name, case)
         case = _carried_out(turn, name, case) if case.pending else _strike(turn, name, case)
     return case
+
+
+def _worse(case: Case, told: str) -> bool:
+    """Tell whether it is worse than what a person was told when it was let be."""
+    return told != "" and SEVERITIES.index(case.findings[0].severity) > SEVERITIES.index(told)
 
 
 def _waiting(turn: Turn, name: str, case: Case, gate: Gate, due: int | None) -> Case:
@@ -323,7 +330,8 @@ def _escalated(turn: Turn, name: str, case: Case, why: str, *, last: bool) -> Ca
     case = replace(case, told=True, pending=False)
     if last:
         kind = "told" if unavailable(turn.question(name)) else "escalated"
-        case = replace(case, hands_off=HandsOff(kind, turn.now, why), due=None)
+        hands_off = HandsOff(kind, turn.now, why, escalation.severity)
+        case = replace(case, hands_off=hands_off, due=None)
         text = f"{why}: a person is told, and it is let be"
         return turn.decide(case, name, turn.decision("escalate", "escalated", text))
     again = turn.now + turn.policy(name).settle

@@ -49,11 +49,13 @@ class HandsOff:
             could have been done anyway: until it was well for long enough.
         since: since when.
         why: the decision, in words.
+        severity: the worst that a person was told then, "" where nobody is told.
     """
 
     kind: str
     since: Moment
     why: str
+    severity: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -371,3 +371,29 @@ def test_an_action_is_about_what_it_can_help_with() -> None:
     ((_, action),) = house.acts
     assert (action.problem, str(action.remedy)) == ("space", "clean")
     assert action.why == "strike 1 of 2: disk:/srv is space"
+
+
+@pytest.mark.parametrize("mode", ["observe", "act"])
+def test_a_person_is_told_once_more_if_what_is_let_be_gets_worse(mode: str) -> None:
+    house = House(rules(Override(WEB, mode=mode), strikes=("escalate",)))
+    house.fails()
+    assert len(house.data("escalated")) == 1
+    house.maintain(seconds=HOUR)
+    house.fails(severity="critical")
+    assert len(house.data("escalated")) == 1, "somebody works on it"
+    house.wait(HOUR)
+    assert [item["severity"] for item in house.data("escalated")] == ["warning", "critical"]
+    assert house.case().hands_off is not None
+    house.fails()
+    house.fails(severity="critical")
+    house.wait(HOUR)
+    assert (len(house.data("escalated")), house.acts) == (2, [])
+
+
+def test_who_denied_is_told_nothing_more() -> None:
+    house = House(rules(Override(WEB, mode="ask"), strikes=("act", "escalate")))
+    house.fails()
+    house.answer(False)
+    house.fails(severity="critical")
+    house.wait(HOUR)
+    assert house.data("escalated") == []

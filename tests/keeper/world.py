@@ -334,7 +334,7 @@ class World:
         """Hold what people are told against the findings: each trouble begins once, and ends once."""
         assert self.core is not None
         told: dict[tuple[str, str], str] = {}
-        needed: dict[str, int] = defaultdict(int)
+        needed: dict[str, list[str]] = defaultdict(list)
         for _, _, event in events:
             about = (event.target, str(event.data.get("problem", "")))
             if event.kind == "trouble":
@@ -344,8 +344,9 @@ class World:
             elif event.kind == "trouble-over":
                 assert told.pop(about) == event.data["severity"]
             elif event.kind == "escalated" and event.target in RULED:
-                needed[event.target] += 1
-                assert needed[event.target] == 1, "a person is needed once"
+                needed[event.target].append(event.data["severity"])
+                once = needed[event.target] in (["warning"], ["critical"], ["warning", "critical"])
+                assert once, "a person is needed once, and once more if it gets worse"
             elif event.kind in ("recovered", "resumed"):
                 needed.pop(event.target, None)
         cases = self.core.state.cases.items()
