@@ -20,10 +20,14 @@ def remembered(state: State, now: int) -> Iterator[Event]:
         if case.underway is not None:
             yield Event("remedy-begun", name, case.underway.at, to_plain(case.underway, whole=True))
         for problem, trouble in case.troubles.items():
+            if trouble.untold:
+                continue
             yield troubles.told(name, problem, trouble, now)
         if case.ask is not None and case.in_trouble:
             yield care.question(name, case, case.ask, now)
     for one in state.escalations:
+        if one.held:
+            continue
         yield Event("escalated", str(one.target), now, to_plain(one, whole=True))
     for work in state.maintenance:
         told = {"id": work.id, "until": work.until, "by": work.by}

@@ -111,8 +111,7 @@ def anew(turn: Turn, happening: Anew) -> None:
     turn.event("ledger-anew", "", why=happening.why)
     why = f"its ledger was damaged and is begun anew: {happening.why}"
     item = Escalation(turn.number(), Target("check", "ledger"), turn.now, "warning", why, turn.now)
-    turn.escalations = (*turn.escalations, item)
-    turn.event("escalated", str(item.target), **to_plain(item, whole=True))
+    turn.escalate(item)
 
 
 def _of_action(turn: Turn, action: int) -> tuple[str, Case, Action] | None:
@@ -250,6 +249,8 @@ def _recovered(turn: Turn, name: str, case: Case) -> Case:
         replace(item, recovered=clear) if str(item.target) == name and item.recovered is None else item
         for item in turn.escalations
     )
+    if case.hands_off is None or case.hands_off.kind != "escalated":
+        turn.drop_held(name)
     denied = case.hands_off is not None and case.hands_off.kind == "denied"
     hands_off = None if denied else case.hands_off
     case = replace(case, since=None, told=False, tried=(), hands_off=hands_off)
@@ -325,8 +326,7 @@ def _escalated(turn: Turn, name: str, case: Case, why: str, *, last: bool) -> Ca
         last,
         problem=findings[0].problem,
     )
-    turn.escalations = (*turn.escalations, escalation)
-    turn.event("escalated", name, **to_plain(escalation, whole=True))
+    turn.escalate(escalation)
     case = replace(case, told=True, pending=False)
     if last:
         kind = "told" if unavailable(turn.question(name)) else "escalated"

@@ -55,6 +55,7 @@ def resume(turn: Turn, happening: Resume) -> None:
         case = replace(turn.case(name), hands_off=None, strikes=0, acted=0, rest_until=None)
         turn.put(name, replace(case, due=None, pending=False))
         turn.event("resumed", name, by=happening.by)
+        turn.drop_held(name)
         turn.look_at(name)
     if found:
         waits = "".join(f" {text}" for name in sorted(found) if (text := _spent(turn, name)))

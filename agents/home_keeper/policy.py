@@ -110,10 +110,12 @@ def _pass_time(turn: Turn) -> None:
 
 
 def _tell(turn: Turn) -> None:
-    quiet = keeper_rules.quiet_until(turn.rules, turn.now) if turn.escalations else None
     told = []
     for item in turn.escalations:
-        waits = quiet is not None and item.severity != "critical"
+        waits = turn.quiet(item.severity)
+        if item.held and not waits:
+            item = replace(item, held=False)  # noqa: PLW2901  (frozen)
+            turn.escalated(item)
         if not waits and (item.told is None or turn.now >= item.told + RETELL):
             item = replace(item, told=turn.now)  # noqa: PLW2901  (frozen)
             turn.tell(item)

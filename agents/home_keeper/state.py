@@ -69,19 +69,21 @@ class Proving:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A problem that people were told of, and not yet that it is over.
+    """A problem that people are told of, and not yet that it is over.
 
     Attributes:
         since: since when, as its check knows.
         severity: the worst that was told.
         summary: as it was told last.
         clear: since when it is not found any more; None: it is.
+        untold: whether it waits for the end of quiet hours until people are told.
     """
 
     since: Moment
     severity: str
     summary: str
     clear: Moment | None = None
+    untold: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,6 +212,7 @@ class Escalation:
         told: when it was told last, None if not yet.
         recovered: since when the target is well again, if it is.
         problem: of the worst of the findings, "" if it is about the keeper itself.
+        held: whether it waits for the end of quiet hours: there is no event of it yet.
     """
 
     id: int
@@ -226,3 +227,4 @@ class Escalation:
     told: Moment | None = None
     recovered: Moment | None = None
     problem: str = ""
+    held: bool = False

@@ -281,6 +281,23 @@ def test_killed_at_any_moment_it_acts_no_more_than_it_may(path: Path, tmp_path: 
     assert state.serial > max(filed)
 
 
+def test_what_waits_for_the_morning_outlives_a_kill(path: Path) -> None:
+    found = rules(quiet="22:30-07:00", strikes=("escalate",))
+    keeper = core(path, 11 * 3600, found)
+    keeper.handle(FAILS, clock(11 * 3600))
+    keeper.close()
+    again = core(path, 12 * 3600, found)
+    again.handle(FAILS, clock(12 * 3600))
+    assert again.wake is not None
+    told = ("trouble", "escalated")
+    assert again.ledger is not None
+    assert not [one for one in again.ledger.events(0) if one.event.kind in told]
+    again.handle(Tick(), clock(19 * 3600))
+    assert [one.event.kind for one in again.ledger.events(0) if one.event.kind in told] == list(told)
+    again.handle(Tick(), clock(20 * 3600))
+    assert len(again.ledger.escalated()) == 1
+
+
 # Damage.
 
 

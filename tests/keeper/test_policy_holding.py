@@ -10,7 +10,7 @@ from rota_agents.home_keeper.words import Target
 from rota.keeper_rules import Override
 from rota.quantity import USEC
 
-from .kit import AT_ONCE, DATABASE, HOUR, MINUTE, WEB, House, finding, moment, rules
+from .kit import AT_ONCE, DATABASE, HOUR, MINUTE, NOON, WEB, House, finding, moment, rules
 
 CONTAINER = "container:web"
 
@@ -173,6 +173,83 @@ def test_messages_wait_for_the_morning_unless_they_are_critical() -> None:
         house.acknowledge() if count else None
         house.wait(8 * HOUR)
         assert len(house.told) == 1
+
+
+QUIET = rules(quiet="22:30-07:00", strikes=("escalate",))
+NIGHT = moment("2026-11-21 23:00:00")
+TOLD = ("trouble", "trouble-over", "escalated")
+
+
+def test_nobody_hears_of_anything_in_quiet_hours_unless_it_is_critical() -> None:
+    """What people hear of are events, whoever reads them."""
+    house = House(QUIET, NIGHT)
+    house.fails()
+    house.wait(8 * HOUR - 1)
+    assert house.kinds(*TOLD) == []
+    house.wait(1)
+    assert house.kinds(*TOLD) == ["trouble", "escalated"]
+    assert house.data("trouble")[0]["since"] == NOON
+    house.wait(24 * HOUR)
+    assert house.kinds(*TOLD) == ["trouble", "escalated"]
+    critical = House(QUIET, NIGHT)
+    critical.fails(severity="critical")
+    assert critical.kinds(*TOLD) == ["trouble", "escalated"]
+    critical.heals()
+    critical.wait(30)
+    assert critical.kinds(*TOLD) == [*TOLD[:1], "escalated", "trouble-over"]
+
+
+def test_what_gets_critical_in_quiet_hours_is_told_at_once_and_once() -> None:
+    house = House(QUIET, NIGHT)
+    house.fails()
+    house.wait(60)
+    house.fails(severity="critical")
+    assert house.kinds(*TOLD) == ["trouble", "escalated"]
+    house.acknowledge()
+    house.wait(12 * HOUR)
+    assert [item["severity"] for item in house.data("trouble") + house.data("escalated")] == ["critical"] * 2
+
+
+def test_a_night_of_flapping_is_told_in_the_morning_as_one_trouble() -> None:
+    house = House(rules(Override(WEB, mode="observe"), quiet="22:30-07:00"), NIGHT)
+    for _ in range(100):
+        house.fails()
+        house.wait(60)
+        house.heals()
+        house.wait(120)
+    assert house.kinds(*TOLD) == []
+    house.wait(12 * HOUR)
+    assert house.kinds(*TOLD) == ["trouble", "trouble-over"]
+    assert (house.state.cases, house.state.escalations) == ({}, ())
+
+
+def test_that_it_is_over_waits_for_the_morning_too() -> None:
+    house = House(QUIET, moment("2026-11-21 22:00:00"))
+    house.fails()
+    house.acknowledge()
+    house.wait(HOUR)
+    house.heals()
+    house.wait(HOUR)
+    house.fails()
+    house.wait(HOUR)
+    house.heals()
+    house.wait(HOUR)
+    assert house.kinds("trouble", "trouble-over") == ["trouble"]
+    house.wait(5 * HOUR)
+    assert house.kinds("trouble", "trouble-over") == ["trouble", "trouble-over"]
+
+
+def test_what_is_let_be_since_the_night_is_escalated_in_the_morning_unless_somebody_resumed() -> None:
+    for resumed in (False, True):
+        house = House(QUIET, NIGHT)
+        house.fails()
+        house.wait(60)
+        house.heals()
+        house.wait(HOUR)
+        if resumed:
+            house.resume()
+        house.wait(12 * HOUR)
+        assert len(house.data("escalated")) == len(house.told[:1]) == (0 if resumed else 1)
 
 
 def test_questions_are_not_put_in_quiet_hours_but_may_be_answered() -> None:
