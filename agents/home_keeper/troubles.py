@@ -62,7 +62,9 @@ def ends(turn: Turn, name: str, case: Case, trouble: Trouble) -> int | None:
         return None
     end = trouble.clear + turn.policy(name).settle
     end = max(end, case.proving.until) if case.proving is not None else end
-    quiet = None if trouble.severity == "critical" else keeper_rules.quiet_until(turn.rules, end)
+    quiet = (
+        None if trouble.severity == "critical" else keeper_rules.quiet_until(turn.rules, max(end, turn.now))
+    )
     return quiet or end
 
 

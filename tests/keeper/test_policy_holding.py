@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rota_agents.home_keeper.messages import Observed
+from rota_agents.home_keeper import policy
+from rota_agents.home_keeper.messages import Observed, Tick
 from rota_agents.home_keeper.words import Target
 
 from rota.keeper_rules import Override
@@ -120,7 +121,7 @@ def test_what_is_approved_is_what_was_asked() -> None:
 
 
 def test_what_was_approved_and_waits_is_asked_anew_if_it_would_be_something_else() -> None:
-    steps = {"strikes": AT_ONCE, "cooldown": 100 * USEC}
+    steps: dict[str, Any] = {"strikes": AT_ONCE, "cooldown": 100 * USEC}
     house = House(rules(Override(CONTAINER, mode="ask"), **steps))
     house.fails(CONTAINER, "exited")
     house.answer(True, 1)
@@ -236,6 +237,19 @@ def test_that_it_is_over_waits_for_the_morning_too() -> None:
     house.wait(HOUR)
     assert house.kinds("trouble", "trouble-over") == ["trouble"]
     house.wait(5 * HOUR)
+    assert house.kinds("trouble", "trouble-over") == ["trouble", "trouble-over"]
+
+
+def test_who_sleeps_until_it_is_quiet_tells_nothing_then() -> None:
+    house = House(QUIET, moment("2026-11-21 22:29:00"))
+    house.fails()
+    house.acknowledge()
+    house.heals()
+    assert policy.wake(house.state, house.rules) == house.now + 30 * USEC
+    house.now += 3600 * USEC
+    house.step(Tick())
+    assert house.kinds("trouble", "trouble-over") == ["trouble"]
+    house.wait(8 * HOUR)
     assert house.kinds("trouble", "trouble-over") == ["trouble", "trouble-over"]
 
 
