@@ -188,9 +188,17 @@ def _judged(turn: Turn, name: str, case: Case, verdict: str, error: str = "") ->
 # What follows.
 
 
-def wake(turn: Turn, name: str) -> int | None:
+def wake(turn: Turn, name: str, case: Case) -> int | None:
     """Return when a target is to be evaluated if nothing happens."""
-    case, policy = turn.case(name), turn.policy(name)
+    known = getattr(case, "wake", None)
+    if known is None or known[0] is not turn.rules or known[1] != name:
+        known = (turn.rules, name, _wake(turn, name, case))
+        case.note("wake", known)
+    return known[2]
+
+
+def _wake(turn: Turn, name: str, case: Case) -> int | None:
+    policy = turn.policy(name)
     moments = troubles.wake(turn, name, case)
     if case.in_trouble:
         waits = case.hands_off or case.underway or case.suspended
@@ -212,6 +220,7 @@ def _settled(turn: Turn, name: str, case: Case) -> int:
 def evaluate(turn: Turn, name: str) -> None:
     """Do what is due about a target."""
     case = turn.case(name)
+    case.note("wake", None)
     if case.in_trouble:
         case = _in_trouble(turn, name, troubles.over(turn, name, case))
     else:

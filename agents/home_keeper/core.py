@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,8 +70,12 @@ class Core:
 
     def handle(self, happening: Happening, now: Reading) -> list[Effect]:
         """Take in that something happened; return what is to be carried out, all of it being filed."""
+        return self.handle_all((happening,), now)
+
+    def handle_all(self, happenings: Sequence[Happening], now: Reading) -> list[Effect]:
+        """Take in what happened, in this order, as one transaction: a flush to the disk takes its time."""
         late = self._open(now) if self.ledger is None and now.real >= self._retry else []
-        return late + self._step(happening, now)
+        return late + self._steps(happenings, now)
 
     def close(self) -> None:
         """Close the ledger."""
@@ -121,8 +126,11 @@ class Core:
         self._events += again.remembered(taken, now.real)
 
     def _step(self, happening: Happening, now: Reading) -> list[Effect]:
+        return self._steps((happening,), now)
+
+    def _steps(self, happenings: Sequence[Happening], now: Reading) -> list[Effect]:
         self._set_clock(now)
-        effects = self._stepped(happening, now)
+        effects = [effect for happening in happenings for effect in self._stepped(happening, now)]
         effects += self._file(now)
         if self._wrong:
             effects = self._without_acts(effects, now)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -144,7 +144,7 @@ class Ledger(Numbered):
     def __init__(self, path: Path) -> None:
         super().__init__(path, VERSION, _SCHEMA, _MIGRATIONS, reserve=RESERVE)
         self._cases: dict[str, Case] = {}
-        self._house = ""
+        self._house: tuple[object, ...] = ()
 
     def load(self) -> State:
         """Return the state as it was filed last."""
@@ -153,6 +153,7 @@ class Ledger(Numbered):
         try:
             cases = {name: from_plain(Case, json.loads(data), name) for name, data in rows}
             state = replace(from_plain(State, json.loads(house), "house"), cases=cases)
+            state = replace(state, at=int(self._meta("at") or state.at))
         except ValueError as error:
             raise DamagedError(str(error)) from None
         self._cases, self._house = dict(cases), _house(state)
@@ -167,9 +168,10 @@ class Ledger(Numbered):
 
     def _filed(self, state: State, events: Sequence[Event]) -> list[Recorded]:
         house = _house(state)
+        same = self._house == house
         changed = [(name, case) for name, case in state.cases.items() if self._cases.get(name) is not case]
         gone = [(name,) for name in self._cases.keys() - state.cases.keys()]
-        if not (events or changed or gone or house != self._house):
+        if not (events or changed or gone or not same):
             return []
         recorded: list[Recorded] = []
         with self._transaction(lasting=bool(events)):
@@ -185,8 +187,10 @@ class Ledger(Numbered):
             self._db.executemany("DELETE FROM cases WHERE target = ?", gone)
             rows = [(name, json.dumps(to_plain(case))) for name, case in changed]
             self._db.executemany("INSERT OR REPLACE INTO cases VALUES (?, ?)", rows)
-            whole = json.dumps(to_plain(replace(state, cases={})))
-            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('house', ?)", (whole,))
+            if not same:
+                whole = json.dumps(to_plain(replace(state, cases={}, at=0)))
+                self._db.execute("INSERT OR REPLACE INTO meta VALUES ('house', ?)", (whole,))
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('at', ?)", (str(state.at),))
         self._cases, self._house = dict(state.cases), house
         return recorded
 
@@ -288,9 +292,9 @@ def _recorded(row: Sequence[Any]) -> Recorded:
     return Recorded(seq, version, Event(kind, target, at, json.loads(data)))
 
 
-def _house(state: State) -> str:
+def _house(state: State) -> tuple[object, ...]:
     """Return what is remembered beside the cases, but for when the last step was: it alone is not filed."""
-    return json.dumps(to_plain(replace(state, cases={}, at=0)))
+    return tuple(getattr(state, item.name) for item in fields(State) if item.name not in ("cases", "at"))
 
 
 def open_ledger(path: Path) -> tuple[Ledger, State, str | None]:

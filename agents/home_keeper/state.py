@@ -86,8 +86,20 @@ class Trouble:
     untold: bool = False
 
 
+class _Noted:
+    """Room beside a frozen value for what follows from it by rules that stay, found out once.
+
+    These are no fields of the value: `wake` is `care.wake`'s, `waits` is `Turn.changed`'s.
+    """
+
+    __slots__ = ("waits", "wake")
+
+    def note(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+
 @dataclass(frozen=True, slots=True)
-class Case:
+class Case(_Noted):
     """What is remembered of one target.
 
     Attributes:

@@ -76,12 +76,20 @@ class Turn:
         """Look at those who wait for a target."""
         check = name.removeprefix("check:") if name.startswith("check:") else None
         for other, case in self.cases.items():
-            if other == name or not case.open:
+            checks, patterns = self._waits(other, case)
+            if not patterns and check is None:
                 continue
-            if any(item.check == check for item in case.open.values()) or any(
-                matches(pattern, name) for pattern in after(self.rules, other, case)
-            ):
+            if other != name and (check in checks or any(matches(pattern, name) for pattern in patterns)):
                 self.look_at(other)
+
+    def _waits(self, name: str, case: Case) -> tuple[frozenset[str], tuple[str, ...]]:
+        """Return which checks found something of a target, and patterns of those that it needs then."""
+        known = getattr(case, "waits", None)
+        if known is None or known[0] is not self.rules or known[1] != name:
+            checks = frozenset(item.check for item in case.open.values())
+            known = (self.rules, name, checks, after(self.rules, name, case) if checks else ())
+            case.note("waits", known)
+        return known[2], known[3]
 
     def look_at(self, name: str) -> None:
         """Have a target evaluated in this step."""

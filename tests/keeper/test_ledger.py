@@ -37,9 +37,10 @@ from rota_agents.home_keeper.messages import (
 from rota_agents.home_keeper.state import Reading, State
 from rota_agents.home_keeper.words import Finding, Target
 
+from rota import keeper_rules
 from rota.errors import DamagedError
 from rota.frozen import moved, to_plain
-from rota.keeper_rules import Override, Rules
+from rota.keeper_rules import Override, Policy, Rules
 from rota.quantity import USEC
 from tests.store_kit import forked
 
@@ -169,6 +170,40 @@ def test_pruned(path: Path) -> None:
     keeper.handle(HEALS, clock(10_001))
     assert ledger.events(0)[0].seq == last + 1
     assert remembered(ledger.load()) == remembered(keeper.state)
+
+
+def test_what_happens_at_once_is_filed_at_once_and_before_it_is_acted_on(path: Path) -> None:
+    keeper = core(path, found=rules(Override("unit:*"), strikes=("act",), actions_per_hour=1000))
+    assert keeper.ledger is not None
+    commits: list[str] = []
+    keeper.ledger._db.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
+    names = [f"unit:{number}.service" for number in range(100)]
+    found = [Observed("units", Target.parse(name), (finding(name),)) for name in names]
+    effects = keeper.handle_all(found, clock(1))
+    assert (len(acts(effects)), len(commits)) == (100, 1)
+    assert {row["id"] for row in keeper.ledger.actions(limit=1000)} == set(acts(effects))
+    assert remembered(keeper.ledger.load()) == remembered(keeper.state)
+
+
+def test_a_step_finds_nothing_out_anew_about_targets_that_did_not_change(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a thousand findings at once would take a thousand times a thousand looks."""
+    keeper = core(path, found=rules(Override("unit:*"), strikes=("escalate",)))
+    for number in range(200):
+        name = f"unit:{number}.service"
+        keeper.handle(Observed("units", Target.parse(name), (finding(name),)), clock(1))
+    assert keeper.wake is not None
+    asked, looked = list[str](), keeper_rules.policy_for
+
+    def policy_for(found: Rules, name: str, label: str = "") -> Policy:
+        asked.append(name)
+        return looked(found, name, label)
+
+    monkeypatch.setattr(keeper_rules, "policy_for", policy_for)
+    keeper.handle(FAILS, clock(2))
+    assert keeper.wake is not None
+    assert set(asked) <= {WEB, name}, "the one before was not asked whether it waits for another"
 
 
 def test_nothing_new_is_not_written(path: Path) -> None:
