@@ -26,6 +26,12 @@ VERSION = 1
 EVENT_VERSION = 1
 """Of the events' data; an event keeps the one that it was written with."""
 _PRUNED_AT_ONCE = 500
+MOST = 100_000
+"""So many details of what happened are kept, and so many rows of all else: some 60 MB."""
+_DETAILS = frozenset(
+    ("decided", "finding-opened", "finding-changed", "finding-closed", "recovered", "reset", "clock-set")
+)
+"""Events of which nobody is told: most of all there are."""
 
 FINDING = (
     *("id", "target", "problem", "severity", "check_name", "since"),
@@ -264,25 +270,48 @@ class Ledger(Numbered):
                     row[name] = json.loads(row[name])
         return rows
 
-    def prune(self, before: int) -> int:
-        """Forget some of what was over before a moment; call it while it returns any.
+    def prune(self, before: int, most: int = MOST) -> int:
+        """Forget some of what was over before a moment, or is too much; call it while it returns any.
 
-        What is open and what is under way stays. So do the state, and the numbers of events.
+        What is open and what is under way stays. So do the state, and the numbers of events. Where there is
+        too much, details go first: of numbers before `bounds` there may then be events, but not all.
+
+        Args:
+            before: microseconds since 1970.
+            most: so many details, other events, findings and actions are kept, of each the newest.
         """
+        return self._prune_details(most) + self._prune_rest(before, most)
+
+    def _prune_details(self, most: int) -> int:
+        first, last = self.bounds()
+        query = "SELECT seq, kind FROM events WHERE seq >= ? AND seq <= ? ORDER BY seq LIMIT ?"
+        rows = self._rows(query, first, last - most, _PRUNED_AT_ONCE)
+        if not rows:
+            return 0
+        with self._transaction(lasting=False):
+            gone = [(seq,) for seq, kind in rows if kind in _DETAILS]
+            self._db.executemany("DELETE FROM events WHERE seq = ?", gone)
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('first', ?)", (str(rows[-1][0] + 1),))
+        return len(rows)
+
+    def _prune_rest(self, before: int, most: int) -> int:
+        (kept,) = self._rows("SELECT count(*) FROM events")[0]
+        over = kept - 2 * most
         query = "SELECT seq, at FROM events ORDER BY seq LIMIT ?"
         with self._transaction(lasting=False):
             last = 0
-            for seq, at in self._db.execute(query, (_PRUNED_AT_ONCE,)).fetchall():
-                if at >= before:
+            for place, (seq, at) in enumerate(self._db.execute(query, (_PRUNED_AT_ONCE,)).fetchall()):
+                if at >= before and place >= over:
                     break
                 last = seq
             done = self._db.execute("DELETE FROM events WHERE seq <= ?", (last,)).rowcount
-            if last:
+            if last >= int(self._meta("first") or 1):
                 self._db.execute("INSERT OR REPLACE INTO meta VALUES ('first', ?)", (str(last + 1),))
-            for table, over in (("findings", "closed"), ("actions", "ended")):
-                rows = f"SELECT id FROM {table} WHERE {over} < ? ORDER BY id LIMIT ?"
+            for table, ended in (("findings", "closed"), ("actions", "ended")):
+                old = f"{ended} < ? OR id <= (SELECT max(id) FROM {table}) - ? AND {ended} NOT NULL"
+                rows = f"SELECT id FROM {table} WHERE {old} ORDER BY id LIMIT ?"
                 done += self._db.execute(
-                    f"DELETE FROM {table} WHERE id IN ({rows})", (before, _PRUNED_AT_ONCE)
+                    f"DELETE FROM {table} WHERE id IN ({rows})", (before, most, _PRUNED_AT_ONCE)
                 ).rowcount
         return done
 

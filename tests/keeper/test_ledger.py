@@ -172,6 +172,35 @@ def test_pruned(path: Path) -> None:
     assert remembered(ledger.load()) == remembered(keeper.state)
 
 
+def test_pruned_by_count_details_first(path: Path) -> None:
+    keeper = core(path, found=rules(Override("unit:*"), strikes=("escalate",)))
+    for number in range(100):
+        keeper.handle(FAILS, clock(100 * number))
+        keeper.handle(HEALS, clock(100 * number + 1))
+        keeper.handle(Tick(), clock(100 * number + 60))
+    ledger = keeper.ledger
+    assert ledger is not None
+    (first, last), before = ledger.bounds(), ledger.events(0, 10_000)
+    while ledger.prune(0, 250):
+        pass
+    kept = ledger.events(0, 10_000)
+    assert ledger.bounds() == (last - 249, last)
+    assert [one.seq for one in kept if one.seq > last - 250] == list(range(last - 249, last + 1))
+    told = {"started", "trouble", "trouble-over", "escalated"}
+    assert [one.seq for one in kept if one.seq <= last - 250] == [
+        one.seq for one in before if one.seq <= last - 250 and one.event.kind in told
+    ]
+    assert len(ledger.findings(limit=1000)) == 100
+    while ledger.prune(0, 20):
+        pass
+    assert len(ledger.events(0, 10_000)) == 40
+    assert len(ledger.findings(limit=1000)) == 20
+    assert first == 1
+    keeper.handle(FAILS, clock(20_000))
+    assert [one.seq for one in ledger.events(last)] == list(range(last + 1, ledger.bounds()[1] + 1))
+    assert remembered(ledger.load()) == remembered(keeper.state)
+
+
 def test_what_happens_at_once_is_filed_at_once_and_before_it_is_acted_on(path: Path) -> None:
     keeper = core(path, found=rules(Override("unit:*"), strikes=("act",), actions_per_hour=1000))
     assert keeper.ledger is not None
