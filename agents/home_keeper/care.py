@@ -205,16 +205,11 @@ def _wake(turn: Turn, name: str, case: Case) -> int | None:
         return min([*moments, *([] if waits else [case.due or 0])], default=None)
     if case.underway is None and case.clear is not None:
         well = case.clear + policy.healthy_after
-        moments.append(_settled(turn, name, case) if case.since is not None else well)
+        settled = troubles.settled(turn, name, case, case.clear)
+        moments.append(settled if case.since is not None else well)
     elif case.underway is None and case.attempts:
         moments.append(case.attempts[-1] + policy.window)
     return min(moments, default=None)
-
-
-def _settled(turn: Turn, name: str, case: Case) -> int:
-    """Return when a trouble that went away is over."""
-    end = (case.clear or 0) + turn.policy(name).settle
-    return max(end, case.proving.until) if case.proving is not None else end
 
 
 def evaluate(turn: Turn, name: str) -> None:
@@ -236,7 +231,7 @@ def evaluate(turn: Turn, name: str) -> None:
 def _well(turn: Turn, name: str, case: Case) -> Case:
     if case.underway is not None:
         return case
-    if case.since is not None and turn.now >= _settled(turn, name, case):
+    if case.since is not None and turn.now >= troubles.settled(turn, name, case, case.clear or 0):
         case = _recovered(turn, name, case)
     policy = turn.policy(name)
     if case.since is None and case.clear is not None and turn.now >= case.clear + policy.healthy_after:

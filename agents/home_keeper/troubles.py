@@ -56,12 +56,17 @@ def told(name: str, problem: str, trouble: Trouble, now: int, said: str = "") ->
     return Event("trouble", name, now, {"problem": problem, **what, "said": said})
 
 
+def settled(turn: Turn, name: str, case: Case, clear: int) -> int:
+    """Return when it is sure that what is not found since `clear` is over."""
+    end = clear + turn.policy(name).settle
+    return max(end, case.proving.until) if case.proving is not None else end
+
+
 def ends(turn: Turn, name: str, case: Case, trouble: Trouble) -> int | None:
     """Return when a trouble is over if nothing happens, None if it goes on."""
     if trouble.clear is None or case.underway is not None:
         return None
-    end = trouble.clear + turn.policy(name).settle
-    end = max(end, case.proving.until) if case.proving is not None else end
+    end = settled(turn, name, case, trouble.clear)
     quiet = (
         None if trouble.severity == "critical" else keeper_rules.quiet_until(turn.rules, max(end, turn.now))
     )

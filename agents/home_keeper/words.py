@@ -30,8 +30,6 @@ PROBLEMS: Mapping[str, frozenset[str]] = {
 }
 """What can be wrong with a target, by its kind."""
 
-VERDICTS = ("note", "act", "ask", "escalate", "hold")
-
 
 @dataclass(frozen=True, slots=True, order=True)
 class Target:
@@ -156,7 +154,7 @@ class Decision:
     """What is done about a target, and why.
 
     Attributes:
-        verdict: a word of VERDICTS.
+        verdict: note, act, ask, escalate or hold.
         reason: the rule it follows from, as a word.
         why: the same for people, a clause without a full stop.
         at: when it was decided.
