@@ -74,6 +74,7 @@ class Core:
 
     def handle_all(self, happenings: Sequence[Happening], now: Reading) -> list[Effect]:
         """Take in what happened, in this order, as one transaction: a flush to the disk takes its time."""
+        self._set_clock(now)
         late = self._open(now) if self.ledger is None and now.real >= self._retry else []
         return late + self._steps(happenings, now)
 
@@ -95,7 +96,7 @@ class Core:
             effects = self._file_again(self.ledger, now)
             return self._without_acts(effects, now) if self._wrong else effects
         self._known = True
-        memory, _ = set_clock(self.state, now)
+        memory = self.state
         self._lost += len(self._events)  # what they tell is found anew
         self._events = []
         self.state = replace(state, serial=now.real // USEC) if damage else state
@@ -141,6 +142,7 @@ class Core:
     def _set_clock(self, now: Reading) -> None:
         self.state, by = set_clock(self.state, now)
         if by:
+            self._retry += by
             self._events.append(Event("clock-set", "", now.real, {"by": by}))
 
     def _stepped(self, happening: Happening, now: Reading) -> list[Effect]:

@@ -431,7 +431,10 @@ def test_damage_found_while_running_loses_nothing_that_is_remembered(path: Path)
     assert len([name for name in aside if not name.endswith(("-wal", "-shm"))]) == 1
 
 
-def test_what_is_remembered_outlives_a_ledger_that_could_not_be_begun_anew_at_once(path: Path) -> None:
+@pytest.mark.parametrize("set_back", [False, True])
+def test_what_is_remembered_outlives_a_ledger_that_could_not_be_begun_anew_at_once(
+    path: Path, set_back: bool
+) -> None:
     found = rules(
         Override("unit:*"), strikes=("act", "act", "escalate"), attempts=1, cooldown=0, actions_per_hour=2
     )
@@ -450,10 +453,15 @@ def test_what_is_remembered_outlives_a_ledger_that_could_not_be_begun_anew_at_on
     effects = keeper.handle(third, clock(40))
     assert (keeper.ledger, acts(effects)) == (None, [])
     keeper._path = path.with_name("new.db")
-    for second in range(101, 400, 3):
-        effects += keeper.handle(Tick(), clock(second))
+    (work,) = keeper.state.maintenance
+    for second in range(101, 400, 3):  # the clock was set back by an hour and more meanwhile
+        effects += keeper.handle(Tick(), clock(second, real=second - 3700 if set_back else second))
+    if set_back:
+        assert [item.until for item in keeper.state.maintenance] == [work.until - 3700 * USEC]
     assert acts(effects) == [], "the house has had its two actions, and WEB is let be"
-    assert keeper.state.cases[WEB].hands_off == before.hands_off
+    let_be = keeper.state.cases[WEB].hands_off
+    assert let_be is not None
+    assert (let_be.kind, let_be.why) == (before.hands_off.kind, before.hands_off.why)
     assert keeper.state.cases["unit:b.service"].underway is not None
     assert "no such table: cases" in " ".join(item.why for item in keeper.state.escalations)
     assert keeper.ledger is not None
