@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from rota.events import Event
 from rota.store import Store
@@ -68,3 +74,21 @@ def forked(work: Callable[[], object]) -> int:
         finally:
             os._exit(code)
     return child
+
+
+def on_tmpfs(tmp_path: Path, shell: str, mib: int = 1) -> dict[str, Any]:
+    """Run a shell script where $1 is a file system of so many MiB, this Python is $2; return its JSON."""
+    small = tmp_path / "small"
+    small.mkdir()
+    as_root = ["--map-root-user"] if os.getuid() else []
+    alone = ["unshare", "--mount", *as_root, "sh", "-c"]
+    mount = f'set -e; mount -t tmpfs -o size={mib}m tmpfs "$1"; '
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*alone, mount, "sh", str(small)], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("no mount namespaces of one's own here")
+    command = [*alone, mount + shell, "sh", str(small), sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import resource
-import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,7 +17,7 @@ from rota.database import FullError
 from rota.errors import DamagedError, RotaError
 from rota.schema import VERSION
 from rota.store import Store, open_store
-from tests.store_kit import filled, forked, life, written
+from tests.store_kit import filled, forked, life, on_tmpfs, written
 
 NOISE = random.Random(1).randbytes(50_000)  # noqa: S311  (the same at every run)
 
@@ -253,24 +249,6 @@ def test_full_and_going_on_when_there_is_room(path: Path) -> None:
     store = Store(path)
     last = int(store.cursor() or -1)
     assert len(written(path)) == 3 * (last + 1)
-
-
-def on_tmpfs(tmp_path: Path, shell: str) -> dict[str, Any]:
-    """Run a shell script where $1 is a file system of 1 MiB, this Python is $2; return its JSON."""
-    small = tmp_path / "small"
-    small.mkdir()
-    as_root = ["--map-root-user"] if os.getuid() else []
-    alone = ["unshare", "--mount", *as_root, "sh", "-c"]
-    mount = 'set -e; mount -t tmpfs -o size=1m tmpfs "$1"; '
-    if (
-        shutil.which("unshare") is None
-        or subprocess.run([*alone, mount, "sh", str(small)], capture_output=True, check=False).returncode
-    ):
-        pytest.skip("no mount namespaces of one's own here")
-    command = [*alone, mount + shell, "sh", str(small), sys.executable]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return dict(json.loads(done.stdout))
 
 
 PROGRAM = """

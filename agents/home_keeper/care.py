@@ -10,11 +10,11 @@ from rota.frozen import to_plain
 from rota.quantity import USEC, format_duration
 
 from . import troubles
-from .gates import Gate, obstacle, recent, standstill, unavailable
-from .messages import Anew, Ended, Observed, Started, Unrecorded
+from .gates import Gate, obstacle, outdated, recent, standstill, unavailable
+from .messages import Anew, Ended, Event, Observed, Started, Unrecorded
 from .state import Ask, Case, HandsOff, Open, Proving
 from .turn import Turn
-from .words import Action, Escalation, Finding, Remedy, Target
+from .words import SEVERITIES, Action, Escalation, Finding, Remedy, Target
 
 RETRY = 60 * USEC
 """An action that could not be put into the ledger is tried again after this."""
@@ -111,8 +111,7 @@ def anew(turn: Turn, happening: Anew) -> None:
     turn.event("ledger-anew", "", why=happening.why)
     why = f"its ledger was damaged and is begun anew: {happening.why}"
     item = Escalation(turn.number(), Target("check", "ledger"), turn.now, "warning", why, turn.now)
-    turn.escalations = (*turn.escalations, item)
-    turn.event("escalated", str(item.target), **to_plain(item, whole=True))
+    turn.escalate(item)
 
 
 def _of_action(turn: Turn, action: int) -> tuple[str, Case, Action] | None:
@@ -189,30 +188,34 @@ def _judged(turn: Turn, name: str, case: Case, verdict: str, error: str = "") ->
 # What follows.
 
 
-def wake(turn: Turn, name: str) -> int | None:
+def wake(turn: Turn, name: str, case: Case) -> int | None:
     """Return when a target is to be evaluated if nothing happens."""
-    case, policy = turn.case(name), turn.policy(name)
+    known = getattr(case, "wake", None)
+    if known is None or known[0] is not turn.rules or known[1] != name:
+        known = (turn.rules, name, _wake(turn, name, case))
+        case.note("wake", known)
+    return known[2]
+
+
+def _wake(turn: Turn, name: str, case: Case) -> int | None:
+    policy = turn.policy(name)
     moments = troubles.wake(turn, name, case)
     if case.in_trouble:
         waits = case.hands_off or case.underway or case.suspended
         return min([*moments, *([] if waits else [case.due or 0])], default=None)
     if case.underway is None and case.clear is not None:
         well = case.clear + policy.healthy_after
-        moments.append(_settled(turn, name, case) if case.since is not None else well)
+        settled = troubles.settled(turn, name, case, case.clear)
+        moments.append(settled if case.since is not None else well)
     elif case.underway is None and case.attempts:
         moments.append(case.attempts[-1] + policy.window)
     return min(moments, default=None)
 
 
-def _settled(turn: Turn, name: str, case: Case) -> int:
-    """Return when a trouble that went away is over."""
-    end = (case.clear or 0) + turn.policy(name).settle
-    return max(end, case.proving.until) if case.proving is not None else end
-
-
 def evaluate(turn: Turn, name: str) -> None:
     """Do what is due about a target."""
     case = turn.case(name)
+    case.note("wake", None)
     if case.in_trouble:
         case = _in_trouble(turn, name, troubles.over(turn, name, case))
     else:
@@ -228,7 +231,7 @@ def evaluate(turn: Turn, name: str) -> None:
 def _well(turn: Turn, name: str, case: Case) -> Case:
     if case.underway is not None:
         return case
-    if case.since is not None and turn.now >= _settled(turn, name, case):
+    if case.since is not None and turn.now >= troubles.settled(turn, name, case, case.clear or 0):
         case = _recovered(turn, name, case)
     policy = turn.policy(name)
     if case.since is None and case.clear is not None and turn.now >= case.clear + policy.healthy_after:
@@ -250,6 +253,8 @@ def _recovered(turn: Turn, name: str, case: Case) -> Case:
         replace(item, recovered=clear) if str(item.target) == name and item.recovered is None else item
         for item in turn.escalations
     )
+    if case.hands_off is None or case.hands_off.kind != "escalated":
+        turn.drop_held(name)
     denied = case.hands_off is not None and case.hands_off.kind == "denied"
     hands_off = None if denied else case.hands_off
     case = replace(case, since=None, told=False, tried=(), hands_off=hands_off)
@@ -260,6 +265,8 @@ def _in_trouble(turn: Turn, name: str, case: Case) -> Case:
     if case.underway is not None:
         return case
     if case.hands_off is not None:
+        if _worse(case, case.hands_off.severity) and standstill(turn.question(name)) is None:
+            return _escalated(turn, name, case, f"it is {case.findings[0].severity} by now", last=True)
         why = f"it is let be: {case.hands_off.why}"
         return turn.decide(case, name, turn.decision("hold", "hands-off", why))
     gate = standstill(turn.question(name))
@@ -276,6 +283,11 @@ def _in_trouble(turn: Turn, name: str, case: Case) -> Case:
         turn.put(name, case)
         case = _carried_out(turn, name, case) if case.pending else _strike(turn, name, case)
     return case
+
+
+def _worse(case: Case, told: str) -> bool:
+    """Tell whether it is worse than what a person was told when it was let be."""
+    return told != "" and SEVERITIES.index(case.findings[0].severity) > SEVERITIES.index(told)
 
 
 def _waiting(turn: Turn, name: str, case: Case, gate: Gate, due: int | None) -> Case:
@@ -318,12 +330,12 @@ def _escalated(turn: Turn, name: str, case: Case, why: str, *, last: bool) -> Ca
         last,
         problem=findings[0].problem,
     )
-    turn.escalations = (*turn.escalations, escalation)
-    turn.event("escalated", name, **to_plain(escalation, whole=True))
+    turn.escalate(escalation)
     case = replace(case, told=True, pending=False)
     if last:
         kind = "told" if unavailable(turn.question(name)) else "escalated"
-        case = replace(case, hands_off=HandsOff(kind, turn.now, why), due=None)
+        hands_off = HandsOff(kind, turn.now, why, escalation.severity)
+        case = replace(case, hands_off=hands_off, due=None)
         text = f"{why}: a person is told, and it is let be"
         return turn.decide(case, name, turn.decision("escalate", "escalated", text))
     again = turn.now + turn.policy(name).settle
@@ -336,9 +348,13 @@ def _carried_out(turn: Turn, name: str, case: Case) -> Case:
         case = withdrawn(turn, name, case, "expired")
         return replace(case, pending=False, due=None)
     question = turn.question(name)
+    if outdated(question):
+        case = withdrawn(turn, name, case, "withdrawn")
+        turn.put(name, case)
+        question = turn.question(name)
     gate = obstacle(question)
     if gate is None:
-        return _begun(turn, name, case, question.remedy())
+        return _begun(turn, name, case, question.treated())
     if gate.verdict == "escalate":
         return _escalated(turn, name, case, gate.why, last=True)
     if gate.verdict == "note":
@@ -360,23 +376,29 @@ def _carried_out(turn: Turn, name: str, case: Case) -> Case:
 def _asked(turn: Turn, name: str, case: Case, remedy: str) -> Case:
     expires = turn.now + turn.policy(name).answer_within
     ask = Ask(turn.number(), remedy, turn.now, expires)
-    summaries = [item.summary for item in case.findings]
-    worst = case.findings[0]
-    about = {"problem": worst.problem, "severity": worst.severity, "since": worst.since}
-    turn.event("asked", name, id=ask.id, remedy=remedy, expires=expires, findings=summaries, **about)
+    turn.events.append(question(name, case, ask, turn.now))
     until = keeper_rules.spoken(turn.rules, expires)
     why = f"a person is asked whether to {remedy} (question {ask.id}, open until {until})"
     return _waiting(turn, name, replace(case, ask=ask), Gate("ask", "asked", why, expires), expires)
 
 
-def _begun(turn: Turn, name: str, case: Case, remedy: Remedy | None) -> Case:
-    if remedy is None:
+def question(name: str, case: Case, ask: Ask, now: int) -> Event:
+    """Return the event of a question about a target in trouble."""
+    worst = case.findings[0]
+    about = {"problem": worst.problem, "severity": worst.severity, "since": worst.since}
+    summaries = [item.summary for item in case.findings]
+    asked = {"id": ask.id, "remedy": ask.remedy, "expires": ask.expires, "findings": summaries}
+    return Event("asked", name, now, {**asked, **about})
+
+
+def _begun(turn: Turn, name: str, case: Case, treated: tuple[Finding, Remedy] | None) -> Case:
+    if treated is None:
         raise AssertionError(f"{name} may be acted on without a remedy")
-    worst: Finding = case.findings[0]
+    finding, remedy = treated
     policy, by = turn.policy(name), case.ask.by if case.ask is not None else ""
-    why = f"strike {case.strikes} of {len(policy.strikes)}: {worst.summary}"
+    why = f"strike {case.strikes} of {len(policy.strikes)}: {finding.summary}"
     action = Action(
-        turn.number(), Target.parse(name), worst.problem, remedy, turn.now, why, case.acted + 1, by
+        turn.number(), Target.parse(name), finding.problem, remedy, turn.now, why, case.acted + 1, by
     )
     turn.event("remedy-begun", name, **to_plain(action, whole=True))
     turn.actions = (*turn.actions, turn.now)

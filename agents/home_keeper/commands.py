@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rota.keeper_rules import matches, spoken
 
-from .gates import recent
+from .gates import outdated, recent
 from .messages import Acknowledge, Answer, EndMaintenance, Maintain, Resume
 from .state import HandsOff, Maintenance
 from .turn import Turn
@@ -19,8 +19,17 @@ def answer(turn: Turn, happening: Answer) -> None:
     if name is None or case is None or case.ask is None or turn.now >= case.ask.expires:
         turn.reply(False, f"There is no open question {happening.ask}; `rota keeper` lists those there are.")
         return
-    if case.ask.by:
+    if case.ask.by and happening.yes:
         turn.reply(False, f"Question {happening.ask} was approved by {case.ask.by} already.")
+        return
+    if happening.yes and outdated(turn.question(name)):
+        turn.put(name, replace(case, due=None))
+        turn.look_at(name)
+        now, then = turn.question(name).remedy(), case.ask.remedy
+        text = (
+            f"Question {happening.ask} was whether to {then}; by now it would be {now}: that is asked anew."
+        )
+        turn.reply(False, text)
         return
     said = "approved" if happening.yes else "denied"
     turn.event("answered", name, id=happening.ask, answer=said, by=happening.by)
@@ -46,6 +55,7 @@ def resume(turn: Turn, happening: Resume) -> None:
         case = replace(turn.case(name), hands_off=None, strikes=0, acted=0, rest_until=None)
         turn.put(name, replace(case, due=None, pending=False))
         turn.event("resumed", name, by=happening.by)
+        turn.drop_held(name)
         turn.look_at(name)
     if found:
         waits = "".join(f" {text}" for name in sorted(found) if (text := _spent(turn, name)))

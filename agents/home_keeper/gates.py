@@ -11,7 +11,7 @@ from rota.keeper_rules import Policy, Rules, matches, spoken
 from rota.quantity import USEC, format_duration
 
 from .state import Case, Maintenance, State
-from .words import Remedy, Target, remedy_for
+from .words import Finding, Remedy, Target, remedy_for
 
 HOUR = 3600 * USEC
 DEPENDENCY_GRACE = 5 * USEC
@@ -59,11 +59,18 @@ class Question:
         """Return a moment for people."""
         return f"until {spoken(self.rules, at)}"
 
+    def treated(self) -> tuple[Finding, Remedy] | None:
+        """Return the worst finding that something can be done about, and what."""
+        target = Target.parse(self.name)
+        for item in self.case.findings:
+            if (remedy := remedy_for(target, item.problem, self.policy.remedy)) is not None:
+                return item, remedy
+        return None
+
     def remedy(self) -> Remedy | None:
         """Return what can be done about the worst that something can be done about."""
-        target = Target.parse(self.name)
-        found = (remedy_for(target, item.problem, self.policy.remedy) for item in self.case.findings)
-        return next(filter(None, found), None)
+        found = self.treated()
+        return found and found[1]
 
 
 Rule = Callable[[Question], Gate | None]
@@ -218,6 +225,12 @@ def _quiet(q: Question) -> Gate | None:
         return None
     until = keeper_rules.quiet_until(q.rules, q.now)
     return None if until is None else Gate("hold", "quiet", f"it is quiet {q.until(until)}", until)
+
+
+def outdated(q: Question) -> bool:
+    """Tell whether a person was asked for something else than what would be done."""
+    remedy = q.remedy()
+    return q.case.ask is not None and remedy is not None and str(remedy) != q.case.ask.remedy
 
 
 def _unanswered(q: Question) -> Gate | None:

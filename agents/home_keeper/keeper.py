@@ -58,6 +58,8 @@ _UNHEARD = 500
 """So long an escalation waits to be taken over, and so many do: where there is nobody to tell."""
 
 
+_AT_ONCE = 100
+"""So many targets of which a check found something are filed in one transaction."""
 _LINE, _REPORT = 2000, 16_384
 """Characters of an error, and of a report as JSON, that are filed: of 500 events all fit into a reply."""
 
@@ -143,8 +145,9 @@ class Keeper:
         while True:
             self._alive()
             item = await self._inbox.get(self._patience())
-            for happening in self._happenings(item):
-                self._step(happening, item.reply if item is not None else None)
+            found = self._happenings(item)
+            for start in range(0, len(found), _AT_ONCE):
+                self._step(found[start : start + _AT_ONCE], item.reply if item is not None else None)
                 self._alive()
                 await asyncio.sleep(0)
 
@@ -169,8 +172,8 @@ class Keeper:
         now, wake = reading(self._boot), self._core.wake
         return (wake is not None and wake <= now.real) or bool(set_clock(self._core.state, now)[1])
 
-    def _step(self, happening: Happening, reply: asyncio.Future[Reply] | None) -> None:
-        effects = self._core.handle(happening, reading(self._boot))
+    def _step(self, happenings: list[Happening], reply: asyncio.Future[Reply] | None) -> None:
+        effects = self._core.handle_all(happenings, reading(self._boot))
         self._carry_out(effects, reply)
 
     def _carry_out(self, effects: list[Effect], reply: asyncio.Future[Reply] | None) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rota.database import Numbered, open_or_anew
+from rota.database import RESERVE, Numbered, open_or_anew
 from rota.errors import DamagedError
 from rota.frozen import from_plain, to_plain
 
@@ -26,6 +26,12 @@ VERSION = 1
 EVENT_VERSION = 1
 """Of the events' data; an event keeps the one that it was written with."""
 _PRUNED_AT_ONCE = 500
+MOST = 100_000
+"""So many details of what happened are kept, and so many rows of all else: some 60 MB."""
+_DETAILS = frozenset(
+    ("decided", "finding-opened", "finding-changed", "finding-closed", "recovered", "reset", "clock-set")
+)
+"""Events of which nobody is told: most of all there are."""
 
 FINDING = (
     *("id", "target", "problem", "severity", "check_name", "since"),
@@ -142,9 +148,9 @@ class Ledger(Numbered):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, VERSION, _SCHEMA, _MIGRATIONS)
+        super().__init__(path, VERSION, _SCHEMA, _MIGRATIONS, reserve=RESERVE)
         self._cases: dict[str, Case] = {}
-        self._house = ""
+        self._house: tuple[object, ...] = ()
 
     def load(self) -> State:
         """Return the state as it was filed last."""
@@ -153,6 +159,7 @@ class Ledger(Numbered):
         try:
             cases = {name: from_plain(Case, json.loads(data), name) for name, data in rows}
             state = replace(from_plain(State, json.loads(house), "house"), cases=cases)
+            state = replace(state, at=int(self._meta("at") or state.at))
         except ValueError as error:
             raise DamagedError(str(error)) from None
         self._cases, self._house = dict(cases), _house(state)
@@ -161,12 +168,16 @@ class Ledger(Numbered):
     def file(self, state: State, events: Sequence[Event]) -> list[Recorded]:
         """File a state and the events that led to it in one transaction; return them with their numbers.
 
-        With events, it is on the disk when this returns.
+        With events, it is on the disk when this returns. Where there is no room, the reserve is given up.
         """
+        return self._insisting(lambda: self._filed(state, events))
+
+    def _filed(self, state: State, events: Sequence[Event]) -> list[Recorded]:
         house = _house(state)
+        same = self._house == house
         changed = [(name, case) for name, case in state.cases.items() if self._cases.get(name) is not case]
         gone = [(name,) for name in self._cases.keys() - state.cases.keys()]
-        if not (events or changed or gone or house != self._house):
+        if not (events or changed or gone or not same):
             return []
         recorded: list[Recorded] = []
         with self._transaction(lasting=bool(events)):
@@ -182,8 +193,10 @@ class Ledger(Numbered):
             self._db.executemany("DELETE FROM cases WHERE target = ?", gone)
             rows = [(name, json.dumps(to_plain(case))) for name, case in changed]
             self._db.executemany("INSERT OR REPLACE INTO cases VALUES (?, ?)", rows)
-            whole = json.dumps(to_plain(replace(state, cases={})))
-            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('house', ?)", (whole,))
+            if not same:
+                whole = json.dumps(to_plain(replace(state, cases={}, at=0)))
+                self._db.execute("INSERT OR REPLACE INTO meta VALUES ('house', ?)", (whole,))
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('at', ?)", (str(state.at),))
         self._cases, self._house = dict(state.cases), house
         return recorded
 
@@ -257,25 +270,48 @@ class Ledger(Numbered):
                     row[name] = json.loads(row[name])
         return rows
 
-    def prune(self, before: int) -> int:
-        """Forget some of what was over before a moment; call it while it returns any.
+    def prune(self, before: int, most: int = MOST) -> int:
+        """Forget some of what was over before a moment, or is too much; call it while it returns any.
 
-        What is open and what is under way stays. So do the state, and the numbers of events.
+        What is open and what is under way stays. So do the state, and the numbers of events. Where there is
+        too much, details go first: of numbers before `bounds` there may then be events, but not all.
+
+        Args:
+            before: microseconds since 1970.
+            most: so many details, other events, findings and actions are kept, of each the newest.
         """
+        return self._prune_details(most) + self._prune_rest(before, most)
+
+    def _prune_details(self, most: int) -> int:
+        first, last = self.bounds()
+        query = "SELECT seq, kind FROM events WHERE seq >= ? AND seq <= ? ORDER BY seq LIMIT ?"
+        rows = self._rows(query, first, last - most, _PRUNED_AT_ONCE)
+        if not rows:
+            return 0
+        with self._transaction(lasting=False):
+            gone = [(seq,) for seq, kind in rows if kind in _DETAILS]
+            self._db.executemany("DELETE FROM events WHERE seq = ?", gone)
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('first', ?)", (str(rows[-1][0] + 1),))
+        return len(rows)
+
+    def _prune_rest(self, before: int, most: int) -> int:
+        (kept,) = self._rows("SELECT count(*) FROM events")[0]
+        over = kept - 2 * most
         query = "SELECT seq, at FROM events ORDER BY seq LIMIT ?"
         with self._transaction(lasting=False):
             last = 0
-            for seq, at in self._db.execute(query, (_PRUNED_AT_ONCE,)).fetchall():
-                if at >= before:
+            for place, (seq, at) in enumerate(self._db.execute(query, (_PRUNED_AT_ONCE,)).fetchall()):
+                if at >= before and place >= over:
                     break
                 last = seq
             done = self._db.execute("DELETE FROM events WHERE seq <= ?", (last,)).rowcount
-            if last:
+            if last >= int(self._meta("first") or 1):
                 self._db.execute("INSERT OR REPLACE INTO meta VALUES ('first', ?)", (str(last + 1),))
-            for table, over in (("findings", "closed"), ("actions", "ended")):
-                rows = f"SELECT id FROM {table} WHERE {over} < ? ORDER BY id LIMIT ?"
+            for table, ended in (("findings", "closed"), ("actions", "ended")):
+                old = f"{ended} < ? OR id <= (SELECT max(id) FROM {table}) - ? AND {ended} NOT NULL"
+                rows = f"SELECT id FROM {table} WHERE {old} ORDER BY id LIMIT ?"
                 done += self._db.execute(
-                    f"DELETE FROM {table} WHERE id IN ({rows})", (before, _PRUNED_AT_ONCE)
+                    f"DELETE FROM {table} WHERE id IN ({rows})", (before, most, _PRUNED_AT_ONCE)
                 ).rowcount
         return done
 
@@ -285,9 +321,9 @@ def _recorded(row: Sequence[Any]) -> Recorded:
     return Recorded(seq, version, Event(kind, target, at, json.loads(data)))
 
 
-def _house(state: State) -> str:
+def _house(state: State) -> tuple[object, ...]:
     """Return what is remembered beside the cases, but for when the last step was: it alone is not filed."""
-    return json.dumps(to_plain(replace(state, cases={}, at=0)))
+    return tuple(getattr(state, item.name) for item in fields(State) if item.name not in ("cases", "at"))
 
 
 def open_ledger(path: Path) -> tuple[Ledger, State, str | None]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .texts import valid
 from .words import Action, Escalation, Finding, Target
 
 OUTCOMES = ("ok", "failed", "unknown", "not-begun")
@@ -78,6 +79,10 @@ class Ended:
     outcome: str
     error: str = ""
     report: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "error", valid(self.error))
+        object.__setattr__(self, "report", valid(self.report))
 
 
 @dataclass(frozen=True, slots=True)

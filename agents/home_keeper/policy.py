@@ -84,7 +84,7 @@ def step(state: State, happening: Happening, rules: Rules, now: int) -> Step:
 def wake(state: State, rules: Rules) -> int | None:
     """Return when a Tick is due if nothing happens before; None: never."""
     turn = Turn(state, rules, state.at)
-    moments = [at for name in turn.cases if (at := care.wake(turn, name)) is not None]
+    moments = [at for name, case in turn.cases.items() if (at := care.wake(turn, name, case)) is not None]
     moments += [item.until for item in state.maintenance]
     quiet = keeper_rules.quiet_until(rules, state.at) if state.escalations else None
     for item in state.escalations:
@@ -101,8 +101,8 @@ def _pass_time(turn: Turn) -> None:
             turn.maintenance = tuple(other for other in turn.maintenance if other != item)
             turn.event("maintenance-ended", item.pattern, id=item.id, by="")
             turn.look_at_matching(item.pattern)
-    for name in turn.cases:
-        due = care.wake(turn, name)
+    for name, case in turn.cases.items():
+        due = care.wake(turn, name, case)
         if due is not None and due <= turn.now:
             turn.look_at(name)
     turn.work(care.evaluate)
@@ -110,10 +110,12 @@ def _pass_time(turn: Turn) -> None:
 
 
 def _tell(turn: Turn) -> None:
-    quiet = keeper_rules.quiet_until(turn.rules, turn.now) if turn.escalations else None
     told = []
     for item in turn.escalations:
-        waits = quiet is not None and item.severity != "critical"
+        waits = turn.quiet(item.severity)
+        if item.held and not waits:
+            item = replace(item, held=False)  # noqa: PLW2901  (frozen)
+            turn.escalated(item)
         if not waits and (item.told is None or turn.now >= item.told + RETELL):
             item = replace(item, told=turn.now)  # noqa: PLW2901  (frozen)
             turn.tell(item)

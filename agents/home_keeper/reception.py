@@ -22,7 +22,7 @@ from rota.systemd import CallError, ask_bus
 
 from . import sums, view
 from .core import Core
-from .desk import ANSWER, MAINTAIN, RESUME
+from .desk import ACTIONS
 from .intake import Inbox
 from .ledger import Ledger, Recorded
 from .messages import Acknowledge, Answer, EndMaintenance, Happening, Maintain
@@ -183,13 +183,13 @@ class Reception:
 
     async def approve(self, caller: Caller, ask: int, yes: bool) -> str:
         """Answer a question."""
-        by = await self._authorise(caller, ANSWER, f"{'approve' if yes else 'deny'} question {ask}")
+        by = await self._authorise(caller, "Approve", f"{'approve' if yes else 'deny'} question {ask}")
         return await self._do(Answer(ask, yes, by), Exit.NOT_FOUND)
 
     async def resume(self, caller: Caller, pattern: str) -> str:
         """Give targets back to the keeper."""
         name = _pattern(pattern)
-        by = await self._authorise(caller, RESUME, f"resume {name}")
+        by = await self._authorise(caller, "Resume", f"resume {name}")
         return await self._do(ResumeTarget(name, by), Exit.NOT_FOUND)
 
     async def maintain(self, caller: Caller, pattern: str, seconds: int) -> str:
@@ -197,12 +197,12 @@ class Reception:
         name = _pattern(pattern or "*")
         if not 0 < seconds <= _LONGEST:
             raise RotaError("maintenance lasts from a second to 30 days", exit_code=Exit.USAGE)
-        by = await self._authorise(caller, MAINTAIN, f"begin maintenance of {name}")
+        by = await self._authorise(caller, "Maintain", f"begin maintenance of {name}")
         return await self._do(Maintain(name, seconds * USEC, by), Exit.FAILED)
 
     async def end_maintenance(self, caller: Caller, number: int) -> str:
         """End work before its time."""
-        by = await self._authorise(caller, MAINTAIN, "end maintenance")
+        by = await self._authorise(caller, "EndMaintenance", "end maintenance")
         return await self._do(EndMaintenance(number or None, by), Exit.NOT_FOUND)
 
     async def _do(self, happening: Happening, otherwise: Exit) -> str:
@@ -212,7 +212,7 @@ class Reception:
             raise RotaError(text.rstrip("."), hint[:1].upper() + hint[1:], otherwise)
         return reply.text
 
-    async def _authorise(self, caller: Caller, action: str, what: str) -> str:
+    async def _authorise(self, caller: Caller, method: str, what: str) -> str:
         """Return the caller's user name if they may do it.
 
         Raises:
@@ -220,7 +220,7 @@ class Reception:
         """
         uid = await uid_of(self._bus, caller.sender)
         if not self._user and not await authorised(
-            self._bus, caller.sender, action, {"what": what}, interactive=caller.interactive
+            self._bus, caller.sender, ACTIONS[method], {"what": what}, interactive=caller.interactive
         ):
             hint = "Root and members of the group rota are; see rota(1)."
             raise RotaError(f"not authorised to {what}", hint, Exit.NOT_AUTHORISED)

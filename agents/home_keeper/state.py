@@ -49,11 +49,13 @@ class HandsOff:
             could have been done anyway: until it was well for long enough.
         since: since when.
         why: the decision, in words.
+        severity: the worst that a person was told then, "" where nobody is told.
     """
 
     kind: str
     since: Moment
     why: str
+    severity: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,23 +69,37 @@ class Proving:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A problem that people were told of, and not yet that it is over.
+    """A problem that people are told of, and not yet that it is over.
 
     Attributes:
         since: since when, as its check knows.
         severity: the worst that was told.
         summary: as it was told last.
         clear: since when it is not found any more; None: it is.
+        untold: whether it waits for the end of quiet hours until people are told.
     """
 
     since: Moment
     severity: str
     summary: str
     clear: Moment | None = None
+    untold: bool = False
+
+
+class _Noted:
+    """Room beside a frozen value for what follows from it by rules that stay, found out once.
+
+    These are no fields of the value: `wake` is `care.wake`'s, `waits` is `Turn.changed`'s.
+    """
+
+    __slots__ = ("waits", "wake")
+
+    def note(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class Case(_Noted):
     """What is remembered of one target.
 
     Attributes:

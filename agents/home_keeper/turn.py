@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from rota import keeper_rules
+from rota.frozen import to_plain
 from rota.keeper_rules import Policy, Rules, matches
 
 from .gates import HOUR, Question, after, recent
@@ -75,12 +76,20 @@ class Turn:
         """Look at those who wait for a target."""
         check = name.removeprefix("check:") if name.startswith("check:") else None
         for other, case in self.cases.items():
-            if other == name or not case.open:
+            checks, patterns = self._waits(other, case)
+            if not patterns and check is None:
                 continue
-            if any(item.check == check for item in case.open.values()) or any(
-                matches(pattern, name) for pattern in after(self.rules, other, case)
-            ):
+            if other != name and (check in checks or any(matches(pattern, name) for pattern in patterns)):
                 self.look_at(other)
+
+    def _waits(self, name: str, case: Case) -> tuple[frozenset[str], tuple[str, ...]]:
+        """Return which checks found something of a target, and patterns of those that it needs then."""
+        known = getattr(case, "waits", None)
+        if known is None or known[0] is not self.rules or known[1] != name:
+            checks = frozenset(item.check for item in case.open.values())
+            known = (self.rules, name, checks, after(self.rules, name, case) if checks else ())
+            case.note("waits", known)
+        return known[2], known[3]
 
     def look_at(self, name: str) -> None:
         """Have a target evaluated in this step."""
@@ -117,6 +126,27 @@ class Turn:
     def act(self, action: Action) -> None:
         """Have an action carried out."""
         self.effects.append(Act(action))
+
+    def quiet(self, severity: str) -> bool:
+        """Tell whether people are not to be told now of what is so severe."""
+        return severity != "critical" and keeper_rules.quiet_until(self.rules, self.now) is not None
+
+    def escalate(self, item: Escalation) -> None:
+        """Have a person told; in quiet hours after them, and then of each target the last only."""
+        held = self.quiet(item.severity)
+        self.drop_held(str(item.target))
+        self.escalations = (*self.escalations, replace(item, held=held))
+        if not held:
+            self.escalated(item)
+
+    def escalated(self, item: Escalation) -> None:
+        """File an escalation, so that those who deliver it hear of it."""
+        self.event("escalated", str(item.target), **to_plain(replace(item, held=False), whole=True))
+
+    def drop_held(self, name: str) -> None:
+        """Forget what nobody heard of yet, and need not any more."""
+        kept = (item for item in self.escalations if not (item.held and str(item.target) == name))
+        self.escalations = tuple(kept)
 
     def tell(self, escalation: Escalation) -> None:
         """Have people told."""

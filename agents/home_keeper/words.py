@@ -8,6 +8,8 @@ from typing import Any
 
 from rota.frozen import Moment
 
+from .texts import printable, valid
+
 SEVERITIES = ("info", "warning", "critical")
 """The mildest first. What is `info` is noted, and no more: it is no strike."""
 
@@ -28,8 +30,6 @@ PROBLEMS: Mapping[str, frozenset[str]] = {
 }
 """What can be wrong with a target, by its kind."""
 
-VERDICTS = ("note", "act", "ask", "escalate", "hold")
-
 
 @dataclass(frozen=True, slots=True, order=True)
 class Target:
@@ -37,7 +37,7 @@ class Target:
 
     Attributes:
         kind: a key of PROBLEMS.
-        name: what it is called; of a unit on another machine, HOST/UNIT.
+        name: what it is called, printable; of a unit on another machine, HOST/UNIT.
 
     Raises:
         ValueError: there is no such kind, or no name.
@@ -51,6 +51,7 @@ class Target:
             raise ValueError(f'"{self.kind}" is no kind of target; there are {", ".join(sorted(PROBLEMS))}')
         if not self.name:
             raise ValueError(f'has no name; write for example "{self.kind}:NAME"')
+        object.__setattr__(self, "name", printable(self.name))
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}"
@@ -99,6 +100,8 @@ class Finding:
     def __post_init__(self) -> None:
         if self.severity not in SEVERITIES:
             raise ValueError(f'"{self.severity}" is no severity; there are {", ".join(SEVERITIES)}')
+        object.__setattr__(self, "summary", printable(self.summary))
+        object.__setattr__(self, "details", valid(self.details))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +154,7 @@ class Decision:
     """What is done about a target, and why.
 
     Attributes:
-        verdict: a word of VERDICTS.
+        verdict: note, act, ask, escalate or hold.
         reason: the rule it follows from, as a word.
         why: the same for people, a clause without a full stop.
         at: when it was decided.
@@ -207,6 +210,7 @@ class Escalation:
         told: when it was told last, None if not yet.
         recovered: since when the target is well again, if it is.
         problem: of the worst of the findings, "" if it is about the keeper itself.
+        held: whether it waits for the end of quiet hours: there is no event of it yet.
     """
 
     id: int
@@ -221,3 +225,4 @@ class Escalation:
     told: Moment | None = None
     recovered: Moment | None = None
     problem: str = ""
+    held: bool = False

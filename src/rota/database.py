@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,15 @@ T = TypeVar("T")
 Connection = sqlite3.Connection
 
 _CHECKED_WHOLE = 64 * 1024 * 1024
+RESERVE = 8 * 1024 * 1024
+"""Bytes of a reserve: some hundred transactions, where others take nothing of what it frees."""
+_PIECE = 512 * 1024
+_PLENTY = 4
+"""A reserve is made where there is so many times as much room."""
+_ASKED_EVERY = 60.0
+
+
+_FULL = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")
 
 
 class FullError(RotaError):
@@ -34,7 +44,7 @@ def translated(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         # Python's own errors have no such name: what it read is not UTF-8.
         name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
-        if name in ("SQLITE_FULL", "SQLITE_IOERR_WRITE"):
+        if name in _FULL:
             raise FullError(f"{path}: {error}", "It goes on when there is room again.") from None
         # SQLITE_ERROR: our SQL does not fit its tables.
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or name == "SQLITE_ERROR":
@@ -94,6 +104,69 @@ def transaction(db: Connection, path: Path, *, lasting: bool) -> Iterator[None]:
             raise
 
 
+class Reserve:
+    """Room that is kept for what has to be written when the disk is full: a file beside the database.
+
+    It is given up piece by piece, so that who fills the disk does not get all of it at once, and made again
+    when there is plenty of room. Its content is random: else file systems that compress keep no room for it.
+    """
+
+    def __init__(self, path: Path, size: int) -> None:
+        """Make it if there is room.
+
+        Args:
+            path: the file.
+            size: in bytes.
+        """
+        self._path = path
+        self._size = size
+        self._asked = 0.0
+        self.left = self._found()
+        self.tend()
+
+    def _found(self) -> int:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return 0
+        return min(found.st_size, found.st_blocks * 512)
+
+    def _room(self) -> int:
+        try:
+            found = os.statvfs(self._path.parent)
+        except OSError:
+            return 0
+        return found.f_bavail * found.f_frsize
+
+    def tend(self) -> None:
+        """Give up a piece if there is hardly any room; once a minute, see whether it can be made again."""
+        if self.left and self._room() < _PIECE:
+            self.give_up()
+        if self.left < self._size and time.monotonic() >= self._asked:
+            self._asked = time.monotonic() + _ASKED_EVERY
+            if self._room() >= _PLENTY * self._size:
+                self._make()
+
+    def _make(self) -> None:
+        try:
+            self._path.write_bytes(os.urandom(self._size))
+            self.left = self._size
+        except OSError:
+            self._path.unlink(missing_ok=True)
+            self.left = 0
+
+    def give_up(self) -> bool:
+        """Give up a piece; return whether there was one."""
+        if not self.left:
+            return False
+        self.left = max(self.left - _PIECE, 0)
+        try:
+            os.truncate(self._path, self.left)
+        except OSError:
+            self.left = 0
+        return True
+
+
 class Database:
     """A database of rota's own, open.
 
@@ -104,7 +177,14 @@ class Database:
     """
 
     def __init__(
-        self, path: Path, version: int, schema: str, migrations: Mapping[int, str], *, checkpoint: int = 1000
+        self,
+        path: Path,
+        version: int,
+        schema: str,
+        migrations: Mapping[int, str],
+        *,
+        checkpoint: int = 1000,
+        reserve: int = 0,
     ) -> None:
         """Open it, with the tables that are wanted, see `upgrade`.
 
@@ -115,8 +195,10 @@ class Database:
             migrations: SQL that leads to the next version, by the one it leads away from.
             checkpoint: pages of 4 KiB in the write-ahead log before they go into the database, with two
                 calls of fsync(2).
+            reserve: bytes of a reserve beside it, see `Reserve`; 0: none.
         """
         self._path = path
+        self._reserve = Reserve(path.with_name(f"{path.name}.reserve"), reserve) if reserve else None
         with translated(path):
             self._db = connect(path)
             self._db.execute(f"PRAGMA wal_autocheckpoint = {checkpoint}")
@@ -127,7 +209,18 @@ class Database:
         self._db.close()
 
     def _transaction(self, *, lasting: bool) -> AbstractContextManager[None]:
+        if self._reserve is not None:
+            self._reserve.tend()
         return transaction(self._db, self._path, lasting=lasting)
+
+    def _insisting(self, write: Callable[[], T]) -> T:
+        """Write something; where there is no room, again for each piece of the reserve that is given up."""
+        while True:
+            try:
+                return write()
+            except FullError:
+                if self._reserve is None or not self._reserve.give_up():
+                    raise
 
     def _rows(self, query: str, *values: Any) -> list[Any]:
         with translated(self._path):

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rota.database import Database, open_or_anew
+from rota.database import RESERVE, Database, open_or_anew
 from rota.grouping import Ahead, Due, Item, in_the_present, retry_at
 from rota.routes import Happening
 from rota.telling import Standing
@@ -109,7 +109,7 @@ class Outbox(Database):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, VERSION, _SCHEMA, {})
+        super().__init__(path, VERSION, _SCHEMA, {}, reserve=RESERVE)
 
     def cursor(self, source: str) -> Cursor | None:
         """Return up to where a source's events are filed; None: it was never heard of."""

@@ -14,28 +14,33 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rota_agents.home_keeper import core as core_module
+from rota_agents.home_keeper import feed
 from rota_agents.home_keeper.core import Core
 from rota_agents.home_keeper.ledger import Ledger, open_ledger
 from rota_agents.home_keeper.messages import (
     EVENTS,
     Acknowledge,
     Act,
+    Answer,
     Effect,
     Ended,
     Event,
     Happening,
     Maintain,
     Observed,
+    Reply,
     Resume,
     Tell,
     Tick,
 )
 from rota_agents.home_keeper.state import Reading, State
-from rota_agents.home_keeper.words import Target
+from rota_agents.home_keeper.words import Finding, Target
 
+from rota import keeper_rules
 from rota.errors import DamagedError
 from rota.frozen import moved, to_plain
-from rota.keeper_rules import Override, Rules
+from rota.keeper_rules import Override, Policy, Rules
 from rota.quantity import USEC
 from tests.store_kit import forked
 
@@ -167,6 +172,69 @@ def test_pruned(path: Path) -> None:
     assert remembered(ledger.load()) == remembered(keeper.state)
 
 
+def test_pruned_by_count_details_first(path: Path) -> None:
+    keeper = core(path, found=rules(Override("unit:*"), strikes=("escalate",)))
+    for number in range(100):
+        keeper.handle(FAILS, clock(100 * number))
+        keeper.handle(HEALS, clock(100 * number + 1))
+        keeper.handle(Tick(), clock(100 * number + 60))
+    ledger = keeper.ledger
+    assert ledger is not None
+    (first, last), before = ledger.bounds(), ledger.events(0, 10_000)
+    while ledger.prune(0, 250):
+        pass
+    kept = ledger.events(0, 10_000)
+    assert ledger.bounds() == (last - 249, last)
+    assert [one.seq for one in kept if one.seq > last - 250] == list(range(last - 249, last + 1))
+    told = {"started", "trouble", "trouble-over", "escalated"}
+    assert [one.seq for one in kept if one.seq <= last - 250] == [
+        one.seq for one in before if one.seq <= last - 250 and one.event.kind in told
+    ]
+    assert len(ledger.findings(limit=1000)) == 100
+    while ledger.prune(0, 20):
+        pass
+    assert len(ledger.events(0, 10_000)) == 40
+    assert len(ledger.findings(limit=1000)) == 20
+    assert first == 1
+    keeper.handle(FAILS, clock(20_000))
+    assert [one.seq for one in ledger.events(last)] == list(range(last + 1, ledger.bounds()[1] + 1))
+    assert remembered(ledger.load()) == remembered(keeper.state)
+
+
+def test_what_happens_at_once_is_filed_at_once_and_before_it_is_acted_on(path: Path) -> None:
+    keeper = core(path, found=rules(Override("unit:*"), strikes=("act",), actions_per_hour=1000))
+    assert keeper.ledger is not None
+    commits: list[str] = []
+    keeper.ledger._db.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
+    names = [f"unit:{number}.service" for number in range(100)]
+    found = [Observed("units", Target.parse(name), (finding(name),)) for name in names]
+    effects = keeper.handle_all(found, clock(1))
+    assert (len(acts(effects)), len(commits)) == (100, 1)
+    assert {row["id"] for row in keeper.ledger.actions(limit=1000)} == set(acts(effects))
+    assert remembered(keeper.ledger.load()) == remembered(keeper.state)
+
+
+def test_a_step_finds_nothing_out_anew_about_targets_that_did_not_change(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a thousand findings at once would take a thousand times a thousand looks."""
+    keeper = core(path, found=rules(Override("unit:*"), strikes=("escalate",)))
+    for number in range(200):
+        name = f"unit:{number}.service"
+        keeper.handle(Observed("units", Target.parse(name), (finding(name),)), clock(1))
+    assert keeper.wake is not None
+    asked, looked = list[str](), keeper_rules.policy_for
+
+    def policy_for(found: Rules, name: str, label: str = "") -> Policy:
+        asked.append(name)
+        return looked(found, name, label)
+
+    monkeypatch.setattr(keeper_rules, "policy_for", policy_for)
+    keeper.handle(FAILS, clock(2))
+    assert keeper.wake is not None
+    assert set(asked) <= {WEB, name}, "the one before was not asked whether it waits for another"
+
+
 def test_nothing_new_is_not_written(path: Path) -> None:
     keeper = core(path)
     keeper.handle(FAILS, clock(1))
@@ -277,6 +345,23 @@ def test_killed_at_any_moment_it_acts_no_more_than_it_may(path: Path, tmp_path: 
     assert state.serial > max(filed)
 
 
+def test_what_waits_for_the_morning_outlives_a_kill(path: Path) -> None:
+    found = rules(quiet="22:30-07:00", strikes=("escalate",))
+    keeper = core(path, 11 * 3600, found)
+    keeper.handle(FAILS, clock(11 * 3600))
+    keeper.close()
+    again = core(path, 12 * 3600, found)
+    again.handle(FAILS, clock(12 * 3600))
+    assert again.wake is not None
+    told = ("trouble", "escalated")
+    assert again.ledger is not None
+    assert not [one for one in again.ledger.events(0) if one.event.kind in told]
+    again.handle(Tick(), clock(19 * 3600))
+    assert [one.event.kind for one in again.ledger.events(0) if one.event.kind in told] == list(told)
+    again.handle(Tick(), clock(20 * 3600))
+    assert len(again.ledger.escalated()) == 1
+
+
 # Damage.
 
 
@@ -288,6 +373,25 @@ def test_garbage_is_moved_aside_told_and_begun_anew(path: Path) -> None:
     assert str(path) in told.why
     assert len(list(path.parent.glob("ledger.db.damaged-*"))) == 1
     assert rows(path, "SELECT count(*) FROM events WHERE kind = 'ledger-anew'") == [(1,)]
+
+
+def test_a_ledger_begun_anew_numbers_nothing_as_the_one_before_did(path: Path) -> None:
+    """What was asked before may be answered after: from a message that is still there to be read."""
+    asking = rules(Override(WEB, mode="ask"), strikes=("act", "escalate"))
+    keeper = core(path, found=asking)
+    keeper.handle(FAILS, clock(1))
+    before = keeper.state.cases[WEB].ask
+    assert before is not None
+    keeper.close()
+    path.write_bytes(b"no database, but some text in it")
+    again = core(path, 10, asking)
+    again.handle(FAILS, clock(11))
+    after = again.state.cases[WEB].ask
+    assert after is not None
+    assert after.id >= NOON // USEC > before.id
+    (reply,) = again.handle(Answer(before.id, True, "ada"), clock(12))
+    assert isinstance(reply, Reply)
+    assert not reply.done
 
 
 @pytest.mark.parametrize(
@@ -327,6 +431,48 @@ def test_damage_found_while_running_loses_nothing_that_is_remembered(path: Path)
     assert len([name for name in aside if not name.endswith(("-wal", "-shm"))]) == 1
 
 
+@pytest.mark.parametrize("set_back", [False, True])
+def test_what_is_remembered_outlives_a_ledger_that_could_not_be_begun_anew_at_once(
+    path: Path, set_back: bool
+) -> None:
+    found = rules(
+        Override("unit:*"), strikes=("act", "act", "escalate"), attempts=1, cooldown=0, actions_per_hour=2
+    )
+    keeper = core(path, found=found)
+    other = Observed("units", Target.parse("unit:b.service"), (finding("unit:b.service"),))
+    assert acts(keeper.handle(FAILS, clock(1)) + keeper.handle(other, clock(1))) == [1, 2]
+    keeper.handle(Ended(1, "ok"), clock(2))
+    keeper.handle(Tick(), clock(33))
+    keeper.handle(Maintain("disk:*", 3600 * USEC, "ada"), clock(34))
+    before = keeper.state.cases[WEB]
+    assert before.hands_off is not None
+    with sqlite3.connect(path) as db:
+        db.executescript("DROP TABLE cases")
+    third = Observed("units", Target.parse("unit:c.service"), (finding("unit:c.service"),))
+    keeper._path = path.parent / "nowhere" / "ledger.db"  # where none can be made
+    effects = keeper.handle(third, clock(40))
+    assert (keeper.ledger, acts(effects)) == (None, [])
+    keeper._path = path.with_name("new.db")
+    (work,) = keeper.state.maintenance
+    for second in range(101, 400, 3):  # the clock was set back by an hour and more meanwhile
+        effects += keeper.handle(Tick(), clock(second, real=second - 3700 if set_back else second))
+    if set_back:
+        assert [item.until for item in keeper.state.maintenance] == [work.until - 3700 * USEC]
+    assert acts(effects) == [], "the house has had its two actions, and WEB is let be"
+    let_be = keeper.state.cases[WEB].hands_off
+    assert let_be is not None
+    assert (let_be.kind, let_be.why) == (before.hands_off.kind, before.hands_off.why)
+    assert keeper.state.cases["unit:b.service"].underway is not None
+    assert "no such table: cases" in " ".join(item.why for item in keeper.state.escalations)
+    assert keeper.ledger is not None
+    assert remembered(keeper.ledger.load()) == remembered(keeper.state)
+    assert [row["id"] for row in keeper.ledger.actions() if row["outcome"] is None] == [2]
+    escalated = [one.event.data["id"] for one in keeper.ledger.escalated()]
+    assert sorted(escalated) == sorted(item.id for item in keeper.state.escalations)
+    keeper.handle(Ended(2, "ok"), clock(400))
+    assert [row["outcome"] for row in keeper.ledger.actions()] == ["ok"]
+
+
 def test_random_damage_is_never_a_traceback(path: Path, tmp_path: Path) -> None:
     keeper = core(path)
     for number in range(60):
@@ -347,6 +493,29 @@ def test_random_damage_is_never_a_traceback(path: Path, tmp_path: Path) -> None:
         anew += bool(list(place.parent.glob("*.damaged-*")))
         found.close()
     assert 3 < anew < 40
+
+
+# Names.
+
+
+def test_a_name_that_is_not_utf_8_is_filed_and_told_printable(path: Path) -> None:
+    keeper = core(path, found=rules(Override("disk:*"), strikes=("act", "escalate")))
+    disk = Target("disk", os.fsdecode(b"/mnt/\xff\n"))
+    said = {"said": "line 1\nline 2 \udcff", "of": ["\ud800", 1], "\udcff": None}
+    found = Finding(disk, "space", "critical", NOON, "/mnt/\udcff is full", said)
+    assert str(disk) == "disk:/mnt/\\xff\\n"
+    assert Target.parse(str(disk)) == disk
+    assert acts(keeper.handle(Observed("units", disk, (found,)), clock(1))) == [1]
+    keeper.handle(Ended(1, "failed", "no \udcff", {"paths": ["/mnt/\udcff"]}), clock(2))
+    for second in range(3, 200):
+        keeper.handle(Tick(), clock(second))
+    assert keeper.ledger is not None
+    assert remembered(keeper.ledger.load()) == remembered(keeper.state)
+    for one in keeper.ledger.events(0):
+        json.dumps(feed.table(one)["data"], ensure_ascii=False).encode()
+    (row,) = keeper.ledger.findings(str(disk))
+    assert (row["summary"], row["details"]["said"]) == ("/mnt/\\xff is full", "line 1\nline 2 \\xff")
+    assert keeper.ledger.actions()[0]["report"] == {"paths": ["/mnt/\\xff"]}
 
 
 # No room.
@@ -408,6 +577,31 @@ def test_a_ledger_that_cannot_be_opened_is_opened_later(path: Path) -> None:
     assert remembered(again.ledger.load()) == remembered(again.state)
 
 
+def test_maintenance_declared_without_a_ledger_holds_from_the_first_moment_with_one(path: Path) -> None:
+    keeper = core(path)
+    keeper.handle(Maintain("disk:*", 3600 * USEC, "bob"), clock(1))
+    keeper.close()
+    path.rename(path.with_name("elsewhere"))
+    path.mkdir()
+    again = core(path, 2)
+    (reply,) = again.handle(Maintain(WEB, 3600 * USEC, "ada"), clock(3))
+    assert isinstance(reply, Reply)
+    effects = again.handle(FAILS, clock(4))
+    path.rmdir()
+    path.with_name("elsewhere").rename(path)
+    for second in range(60, 120):
+        effects += again.handle(Tick(), clock(second))
+    assert acts(effects) == []
+    assert again.state.cases[WEB].strikes == 0
+    assert {item.pattern for item in again.state.maintenance} == {"disk:*", WEB}
+    assert len({item.id for item in again.state.maintenance}) == 2
+    assert again.ledger is not None
+    begun = [one.event for one in again.ledger.events(0) if one.event.kind == "maintenance-begun"]
+    assert {(event.target, event.data["id"]) for event in begun} == {
+        (item.pattern, item.id) for item in again.state.maintenance
+    }
+
+
 def test_events_without_room_are_kept_and_the_oldest_lost(path: Path) -> None:
     keeper = core(path)
     ledger = keeper.ledger
@@ -433,6 +627,31 @@ def test_events_without_room_are_kept_and_the_oldest_lost(path: Path) -> None:
     keeper.handle(HEALS, clock(300))
     assert all(row["closed"] for row in ledger.findings(limit=10**5))
     assert remembered(ledger.load()) == remembered(keeper.state)
+
+
+@pytest.mark.parametrize("kept", [8, 5000])
+def test_what_people_are_to_hear_of_is_not_lost_with_other_events(
+    path: Path, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    monkeypatch.setattr(core_module, "_UNFILED", kept)
+    asked = Override("unit:ask.service", mode="ask", strikes=("act",))
+    keeper = core(path, found=rules(asked, Override("unit:*"), strikes=("escalate",)))
+    ledger = keeper.ledger
+    assert ledger is not None
+    ledger._db.execute("PRAGMA max_page_count = 1")
+    names = ["unit:ask.service", *(f"unit:{number}.service" for number in range(40))]
+    for name in names:
+        keeper.handle(Observed("units", Target.parse(name), (finding(name),)), clock(1))
+    for second in range(100):
+        keeper.handle(FAILS if second % 2 else HEALS, clock(40 * second))
+    ledger._db.execute("PRAGMA max_page_count = 1000000")
+    keeper.handle(Tick(), clock(5000))
+    events = [one.event for one in ledger.events(0, 10_000)]
+    escalated = [event.data["id"] for event in events if event.kind == "escalated"]
+    assert sorted(escalated) == sorted(item.id for item in keeper.state.escalations)
+    told = [event.target for event in events if event.kind == "trouble" and event.target != WEB]
+    assert sorted(told) == sorted([*names, "check:ledger"])
+    assert [event.target for event in events if event.kind == "asked"] == names[:1]
 
 
 def test_a_mistake_of_ours_is_not_damage(path: Path) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from rota_agents.home_keeper.messages import Observed
+from rota_agents.home_keeper import policy
+from rota_agents.home_keeper.messages import Observed, Tick
 from rota_agents.home_keeper.words import Target
 
 from rota.keeper_rules import Override
 from rota.quantity import USEC
 
-from .kit import AT_ONCE, DATABASE, HOUR, MINUTE, WEB, House, finding, moment, rules
+from .kit import AT_ONCE, DATABASE, HOUR, MINUTE, NOON, WEB, House, finding, moment, rules
+
+CONTAINER = "container:web"
 
 # Asking.
 
@@ -43,6 +46,18 @@ def test_approved_but_cooling_down() -> None:
     assert house.replies[-1].text == "Question 3 was approved by ada already."
     house.wait(100)
     assert len(house.acts) == 2
+
+
+def test_denied_after_all_as_long_as_nothing_is_done() -> None:
+    house = House(rules(Override(WEB, mode="ask"), strikes=AT_ONCE, cooldown=100 * USEC))
+    house.fails()
+    house.answer(True)
+    house.ends("failed")
+    house.answer(True)
+    house.answer(False)
+    assert house.replies[-1].text.endswith("is denied; it is let be until it is well again.")
+    house.wait(HOUR)
+    assert (len(house.acts), house.verdict()) == (1, ("hold", "hands-off"))
 
 
 def test_asked_and_denied_lets_it_be_until_it_is_well() -> None:
@@ -79,6 +94,46 @@ def test_a_question_is_withdrawn_when_the_mode_is_observe_by_now() -> None:
     house.answer(True)
     assert house.acts == []
     assert [item["answer"] for item in house.data("answered")] == ["approved", "withdrawn"]
+
+
+def test_what_is_approved_is_what_was_asked() -> None:
+    """The policy, or what is wrong, is another by now."""
+    house = House(rules(Override(CONTAINER, mode="ask"), strikes=("act", "escalate")))
+    house.fails(CONTAINER, "unhealthy")
+    asked = house.case(CONTAINER).ask
+    assert asked is not None
+    assert asked.remedy == "restart-container"
+    house.rules = rules(Override(CONTAINER, mode="ask", remedy="command:wipe"), strikes=("act", "escalate"))
+    house.answer(True, asked.id)
+    assert (house.replies[-1].done, house.acts) == (False, [])
+    assert house.replies[-1].text == (
+        "Question 1 was whether to restart-container; "
+        "by now it would be run-command wipe: that is asked anew."
+    )
+    anew = house.case(CONTAINER).ask
+    assert anew is not None
+    assert (anew.remedy, anew.id) == ("run-command wipe", 2)
+    assert [item["answer"] for item in house.data("answered")] == ["withdrawn"]
+    house.answer(True, 1)
+    assert house.acts == []
+    house.answer(True, 2)
+    assert [str(action.remedy) for _, action in house.acts] == ["run-command wipe"]
+
+
+def test_what_was_approved_and_waits_is_asked_anew_if_it_would_be_something_else() -> None:
+    steps: dict[str, Any] = {"strikes": AT_ONCE, "cooldown": 100 * USEC}
+    house = House(rules(Override(CONTAINER, mode="ask"), **steps))
+    house.fails(CONTAINER, "exited")
+    house.answer(True, 1)
+    house.ends("failed")
+    asked = house.case(CONTAINER).ask
+    assert asked is not None
+    house.answer(True, asked.id)
+    assert house.verdict(CONTAINER) == ("hold", "cooldown")
+    house.fails(CONTAINER, "restart-loop")
+    house.wait(100)
+    assert len(house.acts) == 1
+    assert house.verdict(CONTAINER) == ("ask", "asked")
 
 
 # Quiet hours.
@@ -119,6 +174,96 @@ def test_messages_wait_for_the_morning_unless_they_are_critical() -> None:
         house.acknowledge() if count else None
         house.wait(8 * HOUR)
         assert len(house.told) == 1
+
+
+QUIET = rules(quiet="22:30-07:00", strikes=("escalate",))
+NIGHT = moment("2026-11-21 23:00:00")
+TOLD = ("trouble", "trouble-over", "escalated")
+
+
+def test_nobody_hears_of_anything_in_quiet_hours_unless_it_is_critical() -> None:
+    """What people hear of are events, whoever reads them."""
+    house = House(QUIET, NIGHT)
+    house.fails()
+    house.wait(8 * HOUR - 1)
+    assert house.kinds(*TOLD) == []
+    house.wait(1)
+    assert house.kinds(*TOLD) == ["trouble", "escalated"]
+    assert house.data("trouble")[0]["since"] == NOON
+    house.wait(24 * HOUR)
+    assert house.kinds(*TOLD) == ["trouble", "escalated"]
+    critical = House(QUIET, NIGHT)
+    critical.fails(severity="critical")
+    assert critical.kinds(*TOLD) == ["trouble", "escalated"]
+    critical.heals()
+    critical.wait(30)
+    assert critical.kinds(*TOLD) == [*TOLD[:1], "escalated", "trouble-over"]
+
+
+def test_what_gets_critical_in_quiet_hours_is_told_at_once_and_once() -> None:
+    house = House(QUIET, NIGHT)
+    house.fails()
+    house.wait(60)
+    house.fails(severity="critical")
+    assert house.kinds(*TOLD) == ["trouble", "escalated"]
+    house.acknowledge()
+    house.wait(12 * HOUR)
+    assert [item["severity"] for item in house.data("trouble") + house.data("escalated")] == ["critical"] * 2
+
+
+def test_a_night_of_flapping_is_told_in_the_morning_as_one_trouble() -> None:
+    house = House(rules(Override(WEB, mode="observe"), quiet="22:30-07:00"), NIGHT)
+    for _ in range(100):
+        house.fails()
+        house.wait(60)
+        house.heals()
+        house.wait(120)
+    assert house.kinds(*TOLD) == []
+    house.wait(12 * HOUR)
+    assert house.kinds(*TOLD) == ["trouble", "trouble-over"]
+    assert (house.state.cases, house.state.escalations) == ({}, ())
+
+
+def test_that_it_is_over_waits_for_the_morning_too() -> None:
+    house = House(QUIET, moment("2026-11-21 22:00:00"))
+    house.fails()
+    house.acknowledge()
+    house.wait(HOUR)
+    house.heals()
+    house.wait(HOUR)
+    house.fails()
+    house.wait(HOUR)
+    house.heals()
+    house.wait(HOUR)
+    assert house.kinds("trouble", "trouble-over") == ["trouble"]
+    house.wait(5 * HOUR)
+    assert house.kinds("trouble", "trouble-over") == ["trouble", "trouble-over"]
+
+
+def test_who_sleeps_until_it_is_quiet_tells_nothing_then() -> None:
+    house = House(QUIET, moment("2026-11-21 22:29:00"))
+    house.fails()
+    house.acknowledge()
+    house.heals()
+    assert policy.wake(house.state, house.rules) == house.now + 30 * USEC
+    house.now += 3600 * USEC
+    house.step(Tick())
+    assert house.kinds("trouble", "trouble-over") == ["trouble"]
+    house.wait(8 * HOUR)
+    assert house.kinds("trouble", "trouble-over") == ["trouble", "trouble-over"]
+
+
+def test_what_is_let_be_since_the_night_is_escalated_in_the_morning_unless_somebody_resumed() -> None:
+    for resumed in (False, True):
+        house = House(QUIET, NIGHT)
+        house.fails()
+        house.wait(60)
+        house.heals()
+        house.wait(HOUR)
+        if resumed:
+            house.resume()
+        house.wait(12 * HOUR)
+        assert len(house.data("escalated")) == len(house.told[:1]) == (0 if resumed else 1)
 
 
 def test_questions_are_not_put_in_quiet_hours_but_may_be_answered() -> None:

@@ -360,3 +360,40 @@ def test_labels_of_containers() -> None:
     assert [str(action.target) for _, action in house.acts] == ["container:a"]
     assert [str(item.target) for _, item in house.told] == ["container:b"]
     assert house.verdict("container:c") == ("note", "observe")
+
+
+def test_an_action_is_about_what_it_can_help_with() -> None:
+    """And not about what is worse, and nothing can be done about."""
+    disk = "disk:/srv"
+    house = House(rules(Override(disk), strikes=("act", "escalate")))
+    found = (finding(disk, "read-only", "critical"), finding(disk, "space"))
+    house.step(Observed("disks", Target.parse(disk), found))
+    ((_, action),) = house.acts
+    assert (action.problem, str(action.remedy)) == ("space", "clean")
+    assert action.why == "strike 1 of 2: disk:/srv is space"
+
+
+@pytest.mark.parametrize("mode", ["observe", "act"])
+def test_a_person_is_told_once_more_if_what_is_let_be_gets_worse(mode: str) -> None:
+    house = House(rules(Override(WEB, mode=mode), strikes=("escalate",)))
+    house.fails()
+    assert len(house.data("escalated")) == 1
+    house.maintain(seconds=HOUR)
+    house.fails(severity="critical")
+    assert len(house.data("escalated")) == 1, "somebody works on it"
+    house.wait(HOUR)
+    assert [item["severity"] for item in house.data("escalated")] == ["warning", "critical"]
+    assert house.case().hands_off is not None
+    house.fails()
+    house.fails(severity="critical")
+    house.wait(HOUR)
+    assert (len(house.data("escalated")), house.acts) == (2, [])
+
+
+def test_who_denied_is_told_nothing_more() -> None:
+    house = House(rules(Override(WEB, mode="ask"), strikes=("act", "escalate")))
+    house.fails()
+    house.answer(False)
+    house.fails(severity="critical")
+    house.wait(HOUR)
+    assert house.data("escalated") == []

@@ -334,8 +334,11 @@ class World:
         """Hold what people are told against the findings: each trouble begins once, and ends once."""
         assert self.core is not None
         told: dict[tuple[str, str], str] = {}
-        needed: dict[str, int] = defaultdict(int)
+        needed: dict[str, list[str]] = defaultdict(list)
         for _, _, event in events:
+            if event.kind in ("trouble", "trouble-over", "escalated", "asked"):
+                critical = event.data["severity"] == "critical"
+                assert critical or keeper_rules.quiet_until(RULES, event.at) is None, "told in quiet hours"
             about = (event.target, str(event.data.get("problem", "")))
             if event.kind == "trouble":
                 worse = (told.get(about, ""), event.data["severity"]) == ("warning", "critical")
@@ -344,12 +347,20 @@ class World:
             elif event.kind == "trouble-over":
                 assert told.pop(about) == event.data["severity"]
             elif event.kind == "escalated" and event.target in RULED:
-                needed[event.target] += 1
-                assert needed[event.target] == 1, "a person is needed once"
+                needed[event.target].append(event.data["severity"])
+                once = needed[event.target] in (["warning"], ["critical"], ["warning", "critical"])
+                assert once, "a person is needed once, and once more if it gets worse"
             elif event.kind in ("recovered", "resumed"):
                 needed.pop(event.target, None)
-        cases = self.core.state.cases.items()
-        assert set(told) == {(name, problem) for name, case in cases for problem in case.troubles}
+        found = {
+            (name, problem): trouble
+            for name, case in self.core.state.cases.items()
+            for problem, trouble in case.troubles.items()
+        }
+        assert set(told) == {about for about, trouble in found.items() if not trouble.untold}
+        if keeper_rules.quiet_until(RULES, self.wall) is None:
+            assert not any(trouble.untold for trouble in found.values()), "it is not quiet any more"
+            assert not any(item.held for item in self.core.state.escalations)
 
     def end(self) -> None:
         """Let a day pass with a keeper that lives and is heard: what it escalated was told."""
