@@ -245,7 +245,9 @@ def _due(case: _Case) -> int | None:
 
 
 def _age(case: _Case) -> int:
-    return max(case.unit.age, case.now - case.past.since)
+    # By the clock on the wall, which may be set, only where a unit does not say.
+    unit = case.unit
+    return unit.age if unit.age or unit.since else case.now - case.past.since
 
 
 def _stuck(case: _Case) -> Finding | None:
