@@ -254,7 +254,10 @@ SHOWN = 10
 
 
 def query(name: str, facts: Iterable[Series], rules: Query) -> Iterator[Reading]:
-    """Judge a query by the worst of its series."""
+    """Judge a query by the worst of its series; without any all is well, where that is no finding itself.
+
+    Comparisons such as `up == 0` have no series when what they ask for is not so.
+    """
     low = rules.limits[0].opens < rules.limits[0].closes
     ordered = sorted(facts, key=lambda one: (one.value if low else -one.value, _selector(one.labels)))
     worst = ordered[0] if ordered else None
@@ -266,7 +269,7 @@ def query(name: str, facts: Iterable[Series], rules: Query) -> Iterator[Reading]
         beyond = f", {bad} series are beyond it" if bad > 1 else ""
         limit = f"limit {rules.limits[0].opens:g}{rules.unit}{beyond}"
         text = f"{name}: {_selector(worst.labels)} is {worst.value:g}{rules.unit} ({limit})"
-    value = worst.value if worst else None
+    value = worst.value if worst else None if rules.absent else rules.limits[0].closes
     yield Reading(Target("query", name), "firing", value, rules.limits, clip(text, 200), details)
     if rules.absent:
         text = f"{name}: Prometheus has no value for {clip(rules.expression, 80)}"
