@@ -412,6 +412,27 @@ def test_a_real_ping() -> None:
     assert last in ("it may not ping", "answers"), "by the program, where it is"
 
 
+def test_a_ping_that_cannot_be_sent_is_told_at_once(tmp_path: Path) -> None:
+    """As where a packet filter drops what is sent; here nobody is left to receive it."""
+
+    async def live() -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as silent:
+                silent.bind(str(tmp_path / "silent"))
+                sock.connect(str(tmp_path / "silent"))
+                waiting = asyncio.create_task(probes._echo(sock, 8, 0, 60 * S))
+                await asyncio.sleep(0.1)
+                waiting.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await waiting
+            refused = asyncio.create_task(probes._echo(sock, 8, 0, 60 * S))
+            await asyncio.wait([refused], timeout=10)
+            assert refused.done() and isinstance(refused.exception(), ConnectionRefusedError)
+
+    asyncio.run(live())
+
+
 def test_the_program_ping_is_asked_where_the_socket_is_not_allowed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -142,17 +142,23 @@ async def _echo(sock: socket.socket, request: int, reply: int, timeout: int) -> 
             await loop.sock_sendall(sock, struct.pack("!BBHHH", request, 0, 0, 0, number) + token)
             await asyncio.sleep(timeout / SECOND / (_REQUESTS + 1))
 
-    sending = loop.create_task(send())
-    try:
+    async def receive() -> None:
         while True:
             answer = await loop.sock_recv(sock, 512)
             if answer[:1] == bytes([reply]) and answer[8:] == token:
                 return
+
+    sending, receiving = loop.create_task(send()), loop.create_task(receive())
+    tasks = {sending, receiving}
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not receiving.done():
+            sending.result()  # what may not be sent is not waited for
+        await receiving
     finally:
-        sending.cancel()
-        await asyncio.wait([sending])
-        if not sending.cancelled() and (error := sending.exception()) is not None:
-            raise error
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _ping_program(address: str, timeout: int) -> None:
