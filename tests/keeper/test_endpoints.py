@@ -455,6 +455,52 @@ def test_the_program_ping_is_asked_where_the_socket_is_not_allowed(
                 asyncio.run(ping())
 
 
+SEVERAL = """
+import asyncio, pathlib, socket, subprocess, tempfile, threading
+import dns.message, dns.rcode, dns.rrset
+from rota.watches import Dns
+from rota_agents.home_keeper.probes import network
+from rota_agents.home_keeper.probes.threads import Threads
+
+with tempfile.NamedTemporaryFile("w") as file:
+    file.write("nameserver 127.0.0.3\\nnameserver 127.0.0.2\\nnameserver 127.0.0.1\\n")
+    file.flush()
+    subprocess.run(["mount", "--bind", file.name, "/etc/resolv.conf"], check=True)
+
+def serve(address, answers):
+    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind((address, 53))
+    def work():
+        while True:
+            wire, peer = server.recvfrom(4096)
+            question = dns.message.from_wire(wire)
+            reply = dns.message.make_response(question)
+            if answers:
+                reply.answer.append(dns.rrset.from_text(question.question[0].name, 60, "IN", "A", "192.0.2.1"))
+            else:
+                reply.set_rcode(dns.rcode.SERVFAIL)
+            server.sendto(reply.to_wire(), peer)
+    threading.Thread(target=work, daemon=True).start()
+
+silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+silent.bind(("127.0.0.3", 53))
+serve("127.0.0.2", False)
+
+def ask(timeout):
+    found = asyncio.run(network.dns(Threads(), Dns("nas.home"), timeout))
+    print(found.why or found.code, *found.records)
+
+ask(1_000_000)
+serve("127.0.0.1", True)
+ask(1_000_000)
+"""
+
+
+def test_the_next_name_server_is_asked_where_one_is_dead_or_fails() -> None:
+    pytest.importorskip("dns", reason="no dnspython")
+    assert namespace(SEVERAL).splitlines() == ["no answer within 1s", "NOERROR 192.0.2.1"]
+
+
 SILENT = """
 import asyncio, pathlib, socket, subprocess, tempfile
 from rota_agents.home_keeper.probes import network
