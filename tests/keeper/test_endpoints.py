@@ -153,16 +153,21 @@ def test_headers_without_end() -> None:
         assert "what answers is no HTTP server" in found["unreachable"]
 
 
-def test_an_answer_byte_by_byte_costs_no_more_than_its_bytes() -> None:
-    """Parsing at each byte would take the square of them: minutes, for this one."""
-    size = 100_000
+LINE = b"HTTP/1.1 200 OK\r\n"
+PLAIN = [LINE + b"Content-Length: 100000\r\n\r\n", *[b"0123456789"] * 10_000]
+CHUNKED = [LINE + b"Transfer-Encoding: chunked\r\n\r\n", *[b"4\r\n\r\n\r\n\r\n"] * 10_000]
+END = b"3\r\n789\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize("pieces", [PLAIN, [*CHUNKED, END], [*CHUNKED, END[:-2], b"X: y\r\n", b"\r\n"]])
+def test_an_answer_byte_by_byte_costs_no_more_than_its_bytes(pieces: list[bytes]) -> None:
+    """Parsing at each piece would take the square of them: minutes, for these."""
 
     def drip(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.recv(65536)
-        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
-        for _ in range(size // 10):
-            sock.sendall(b"0123456789")
+        for piece in pieces:
+            sock.sendall(piece)
         sock.recv(1)  # and does not hang up
 
     calls = 0
@@ -177,6 +182,27 @@ def test_an_answer_byte_by_byte_costs_no_more_than_its_bytes() -> None:
         patch.setattr(http, "parse", counted)
         assert look(http=f"http://{LOCALHOST}:{port}/", timeout="20s", body="789") == {}
     assert calls == 1
+
+
+@pytest.mark.parametrize(
+    ("pieces", "why"),
+    [
+        ([b"x\r\n"], "what answers is no HTTP server"),
+        ([b"-1\r\n"], "what answers is no HTTP server"),
+        ([bytes(70_000)], "what answers is no HTTP server"),
+        ([b"1;" + b"x" * 60_000 + b"\r\n.\r\n"] * 200, "its answer is hidden"),
+    ],
+)
+def test_chunks_that_are_none(pieces: list[bytes], why: str) -> None:
+    def serve(sock: socket.socket) -> None:
+        sock.recv(65536)
+        sock.sendall(CHUNKED[0])
+        for piece in pieces:
+            sock.sendall(piece)
+        sock.recv(1)
+
+    with raw_server(serve) as port:
+        assert why in look(http=f"http://{LOCALHOST}:{port}/", timeout="20s")["unreachable"]
 
 
 @pytest.fixture(scope="module")
@@ -476,7 +502,8 @@ def serve(address, answers):
             question = dns.message.from_wire(wire)
             reply = dns.message.make_response(question)
             if answers:
-                reply.answer.append(dns.rrset.from_text(question.question[0].name, 60, "IN", "A", "192.0.2.1"))
+                name = question.question[0].name
+                reply.answer.append(dns.rrset.from_text(name, 60, "IN", "A", "192.0.2.1"))
             else:
                 reply.set_rcode(dns.rcode.SERVFAIL)
             server.sendto(reply.to_wire(), peer)

@@ -142,6 +142,14 @@ def test_alerts_of_one_name_are_one_finding() -> None:
     ]
 
 
+def test_of_many_alerts_the_worst_are_told() -> None:
+    facts = [Alert(f"A{number:05}", {}, "", "warning") for number in range(5000)]
+    _, found = settle(Memory(), network.alerts("main", [*facts, Alert("Z", {}, "", "critical")], []), S)
+    names = [one.target.name for one in found]
+    assert len(names) == network.MOST_ALERTS
+    assert names[0] == "main/A00000" and names[-1] == "main/Z"
+
+
 def checks(declared: dict[str, Any]) -> dict[str, Watcher[Any]]:
     watching = Watching.model_validate(declared)
     assert not list(breaches(watching))

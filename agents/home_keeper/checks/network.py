@@ -251,6 +251,8 @@ def _plain(value: float) -> float | str:
 
 SHOWN = 10
 """So many series, or alerts of one name, are told in details."""
+MOST_ALERTS = 200
+"""Names of alerts of one server that are findings; the worst of them, if it says that more fire."""
 
 
 def query(name: str, facts: Iterable[Series], rules: Query) -> Iterator[Reading]:
@@ -278,13 +280,13 @@ def query(name: str, facts: Iterable[Series], rules: Query) -> Iterator[Reading]
 
 def alerts(server: str, facts: Iterable[Alert], ignored: Collection[str]) -> Iterator[Reading]:
     """Judge alerts that fire: those of one name are one finding, as severe as the worst."""
+    order = ("critical", "warning", "info")
     by_name: dict[str, list[Alert]] = {}
-    for alert in facts:
+    for alert in sorted(facts, key=lambda one: (order.index(one.severity), one.name)):
         if alert.name not in ignored:
             by_name.setdefault(alert.name, []).append(alert)
-    for name, found in sorted(by_name.items()):
-        order = ("critical", "warning", "info")
-        found.sort(key=lambda one: (order.index(one.severity), sorted(one.labels.items())))
+    for name in sorted([*by_name][:MOST_ALERTS]):
+        found = sorted(by_name[name], key=lambda one: (order.index(one.severity), sorted(one.labels.items())))
         first = found[0]
         text = f"alert {name} fires: {first.summary or _selector(first.labels)}"
         if len(found) > 1:

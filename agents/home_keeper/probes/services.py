@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import re
 import time
@@ -19,13 +20,15 @@ from rota.errors import Exit, RotaError
 from rota.systemd import connect
 from rota.watches import Database, Prometheus, Query
 
-from ..checks.network import Alert, Series, Tried, parse_alerts, parse_query
+from ..checks.network import MOST_ALERTS, Alert, Series, Tried, parse_alerts, parse_query
 from ..checks.upkeep import Agent, Rotad
 from ..checks.words import SECOND, Malformed, clip, span
 from . import Unavailable
 from .http import MOST, Request, fetch
 from .network import elapsed, reason
 from .threads import Threads
+
+log = logging.getLogger("rota-home-keeper")
 
 _LARGEST = 8 * MOST
 _SECRET = re.compile(r"://[^@/\s]*@")
@@ -76,12 +79,15 @@ async def query(threads: Threads, server: Prometheus, wanted: Query) -> tuple[Se
         Malformed: it refuses the query, or answers something else.
     """
     path = f"query?{urlencode({'query': wanted.expression})}"
-    return parse_query(await _ask(threads, server, path, wanted.timeout))
+    return await asyncio.to_thread(parse_query, await _ask(threads, server, path, wanted.timeout))
 
 
 async def alerts(threads: Threads, server: Prometheus) -> tuple[Alert, ...]:
     """Return the alerts that fire; raises as `query`."""
-    return parse_alerts(await _ask(threads, server, "alerts", server.timeout))
+    found = await asyncio.to_thread(parse_alerts, await _ask(threads, server, "alerts", server.timeout))
+    if (count := len({one.name for one in found} - {*server.ignore})) > MOST_ALERTS:
+        log.warning("%s says that %d alerts fire; %d are told", server.url, count, MOST_ALERTS)
+    return found
 
 
 async def database(wanted: Database) -> Tried:
