@@ -29,16 +29,16 @@ _JOURNAL_PATIENCE = 20
 
 def polls(watches: Watches) -> list[Poll[Any]]:
     """Return all checks that are polled."""
-    threads = Threads()
+    # A dead name server is to take no thread that a disk needs, nor a dead network file system one of a name.
+    threads, names = Threads(), Threads()
     return [
         *_host(watches),
         *_hardware(watches, threads),
         *_upkeep(watches, threads),
-        *(_endpoint(name, one, threads) for name, one in watches.endpoints.items()),
-        *(_alerts(name, one, threads) for name, one in watches.prometheus.items() if one.alerts),
+        *(_endpoint(name, one, names) for name, one in watches.endpoints.items()),
+        *(_alerts(name, one, names) for name, one in watches.prometheus.items() if one.alerts),
         *(
-            _query(name, one, watches.prometheus[one.server], threads)
-            for name, one in watches.queries.items()
+            _query(name, one, watches.prometheus[one.server], names) for name, one in watches.queries.items()
         ),
         *(_database(name, one) for name, one in watches.databases.items()),
     ]
@@ -70,7 +70,7 @@ def _host(watches: Watches) -> Iterator[Poll[Any]]:
 def _hardware(watches: Watches, threads: Threads) -> Iterator[Poll[Any]]:
     limits, interval = watches.limits, watches.interval
     if watches.disk is not None or any(watches.disks.values()):
-        look = Volumes(threads, _PATIENCE, frozenset(watches.disks))
+        look = Volumes(Threads(), _PATIENCE, frozenset(watches.disks))
         yield Poll(
             "disks",
             interval,
