@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,27 +40,27 @@ class Volumes:
         for mount in mounts:
             if mount.point in self._declared and mount.point not in known:
                 found.append(FileSystem(mount, (mount.point,)))
-        broken_devices = {mount.device for mount in mounts if mount.id in broken}
-        looked = await asyncio.gather(*(self._look(one, broken_devices) for one in found if one.points))
+        wrong = {mount.device: broken[mount.id] for mount in mounts if mount.id in broken}
+        looked = await asyncio.gather(*(self._look(one, wrong) for one in found if one.points))
         return [one for one in looked if one is not None]
 
     def _name(self, one: FileSystem) -> str:
         """Return which mount point to call it by: the one that was declared, or else the shortest."""
         return next((point for point in one.points if point in self._declared), one.points[0])
 
-    def _read_only(self, one: FileSystem, broken: set[str]) -> str:
+    def _read_only(self, one: FileSystem, wrong: Mapping[str, str]) -> str:
         device = one.mount.device
-        if device in broken:
-            return "error"
+        if device in wrong:
+            return wrong[device]
         if not one.mount.read_only:
             self._writable.add(device)
             return ""
         return "remounted" if device in self._writable else "meant"
 
-    async def _look(self, one: FileSystem, broken: set[str]) -> Volume | None:
+    async def _look(self, one: FileSystem, wrong: Mapping[str, str]) -> Volume | None:
         point, mount = self._name(one), one.mount
         found = Volume(
-            point, mount.source, mount.type, read_only=self._read_only(one, broken), points=one.points
+            point, mount.source, mount.type, read_only=self._read_only(one, wrong), points=one.points
         )
         try:
             async with asyncio.timeout(self._timeout / SECOND):
