@@ -108,6 +108,15 @@ class Inbox:
         return item
 
 
+def left(state: State) -> dict[str, list[Finding]]:
+    """Return the findings that are open, by check."""
+    found: dict[str, list[Finding]] = {}
+    for case in state.cases.values():
+        for item in case.open.values():
+            found.setdefault(item.check, []).append(item.finding)
+    return found
+
+
 def observed(observation: Observation, state: State) -> Iterator[Observed]:
     """Yield what a check found that is not known to be so: target by target.
 

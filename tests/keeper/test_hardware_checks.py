@@ -195,7 +195,7 @@ def test_a_gpu_that_is_lost_is_lost_alone_and_until_it_is_back(monkeypatch: pyte
     assert look() == dict.fromkeys(well, "Driver/library version mismatch")
     driver.there, driver.lost, driver.away = ["a", "b"], "", False
     assert look() == well
-    assert next(iter(asyncio.run(gpus()))) == Gpu("gpu0", "RTX", 1, 10, 40)
+    assert next(iter(asyncio.run(gpus()))) == Gpu("gpu0", "RTX", 1, 10, 40, uuid="a")
 
 
 def test_a_gpu_that_is_lost_from_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:

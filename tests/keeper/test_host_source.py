@@ -6,6 +6,7 @@ import asyncio
 
 from rota_agents.home_keeper.probes.hosts import MOST_FINDINGS, HostSource
 from rota_agents.home_keeper.probes.polling import Observation
+from rota_agents.home_keeper.words import Finding, Target
 
 from rota.unit_watches import Host
 
@@ -45,3 +46,19 @@ def test_a_machine_that_says_much_keeps_nobody_waiting() -> None:
 
     assert asyncio.run(live()) > 20, "the loop turns meanwhile"
     assert sum(1 for found in told[0].findings.values() if found) == MOST_FINDINGS
+
+
+def test_a_loop_there_goes_on_for_the_next_keeper() -> None:
+    told: list[Observation] = []
+    text = answer(1, restarts=9).replace(b"failed failed", b"activating auto-restart")
+    unit = Target("unit", "nas/u0.service")
+
+    async def first_look(*left: Finding) -> list[str]:
+        source = HostSource("nas", NAS)
+        source._connection = Answers(text)  # type: ignore[assignment]
+        source.recall(left)
+        await source._look(told.append)
+        return [one.problem for one in told[-1].findings[unit]]
+
+    assert asyncio.run(first_look()) == []
+    assert asyncio.run(first_look(Finding(unit, "restart-loop", "warning", 1, ""))) == ["restart-loop"]

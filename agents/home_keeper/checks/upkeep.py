@@ -35,7 +35,8 @@ def clock(facts: Clock, limits: AllLimits) -> Iterator[Reading]:
             f"the clock has not been synchronised for {span(facts.unsynchronised)}: "
             "look at timedatectl timesync-status, or at chronyc tracking"
         )
-        yield Reading(Target("host", "clock"), "clock", value, found, text)
+        details = {"unsynchronised": facts.unsynchronised}
+        yield Reading(Target("host", "clock"), "clock", value, found, text, details)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,8 @@ def rotad(facts: Rotad, limits: AllLimits) -> Iterator[Reading]:
     """Judge rotad, and agents by what it says; while it is silent nothing is known of them."""
     if found := limits.get("rotad"):
         text = f"rotad has not answered for {span(facts.silent)}: {facts.why}; look at systemctl status rotad"
-        yield Reading(Target("rotad", "bus"), "unreachable", facts.silent / 1_000_000, found, text)
+        silent = facts.silent / 1_000_000
+        yield Reading(Target("rotad", "bus"), "unreachable", silent, found, text, {"silent": facts.silent})
     if found := limits.get("rotad_lag"):
         text = f"rotad's record is {span(facts.lag)} behind the journal; look at journalctl -u rotad"
         lag = None if facts.silent else facts.lag / 1_000_000

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from ...disk_report.mounts import FileSystem, Wanted, file_systems, parse
 from ..checks.disks import MOUNTINFO, Drive, Volume, given_up, parse_scan, parse_smart
 from ..checks.words import SECOND, Malformed, span
+from ..words import Finding
+from .recall import of_this_boot
 from .threads import Threads
 
 
@@ -26,6 +28,11 @@ class Volumes:
         self._declared = declared
         self._mountinfo = mountinfo
         self._writable: set[str] = set()
+        self._became: set[str] = set()
+
+    def recall(self, left: Iterable[Finding]) -> None:
+        """Take up what was open when the keeper ended: what became read-only was not meant to be."""
+        self._became = {one.target.name for one in of_this_boot(left, "read-only")}
 
     async def __call__(self) -> list[Volume]:
         """Look at all that count, and at those that were declared, all at the same time."""
@@ -55,7 +62,7 @@ class Volumes:
         if not one.mount.read_only:
             self._writable.add(device)
             return ""
-        return "remounted" if device in self._writable else "meant"
+        return "remounted" if device in self._writable or self._name(one) in self._became else "meant"
 
     async def _look(self, one: FileSystem, wrong: Mapping[str, str]) -> Volume | None:
         point, mount = self._name(one), one.mount

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from ..checks.hardware import Gpu
+from ..words import Finding
+from .recall import of_this_boot
 from .threads import Threads
 
 _REMEMBERED = 600.0
@@ -20,9 +25,15 @@ class Gpus:
         self._threads = threads
         self._nvml: Any = None
         self._events: Any = None
-        self._names: dict[str, str] = {}
-        self._models: dict[str, str] = {}
+        self._seen: dict[str, Gpu] = {}
         self._xids: dict[str, tuple[int, float]] = {}
+
+    def recall(self, left: Iterable[Finding]) -> None:
+        """Take up what was open when the keeper ended: what is lost was there."""
+        for one in of_this_boot(left, "gpu"):
+            model, uuid = (str(one.details.get(key, "")) for key in ("model", "uuid"))
+            if uuid:
+                self._seen[one.target.name] = Gpu(one.target.name, model, uuid=uuid)
 
     async def __call__(self) -> list[Gpu]:
         """Look."""
@@ -79,8 +90,10 @@ class Gpus:
             why = wrong or why
         else:
             why = away
-        lost = [Gpu(name, model, unanswered=why) for name, model in self._models.items() if name not in found]
-        self._models |= {gpu.name: gpu.model for gpu in found.values() if not gpu.unanswered}
+        lost = [replace(gpu, unanswered=why) for name, gpu in self._seen.items() if name not in found]
+        self._seen |= {
+            gpu.name: Gpu(gpu.name, gpu.model, uuid=gpu.uuid) for gpu in found.values() if gpu.uuid
+        }
         return [*found.values(), *lost]
 
     def _all(self) -> tuple[dict[str, Gpu], str]:
@@ -94,10 +107,10 @@ class Gpus:
             count, wrong = 0, str(error)
         for index in range(count):
             try:
-                gpu = self._gpu(index, nvml.nvmlDeviceGetHandleByIndex(index))
+                gpu = self._gpu(index, nvml.nvmlDeviceGetHandleByIndex(index), found)
             except nvml.NVMLError as error:
                 wrong = str(error)
-                if (name := f"gpu{index}") in self._models:
+                if (name := f"gpu{index}") in self._seen:
                     continue
                 gpu = Gpu(name, unanswered=wrong)
             found[gpu.name] = gpu
@@ -105,23 +118,22 @@ class Gpus:
             self._end()
         return found, wrong
 
-    def _name(self, index: int, uuid: str) -> str:
+    def _name(self, index: int, uuid: str, found: Iterable[str]) -> str:
         """Return what a GPU is called: where one before it is lost, it is enumerated as another one was."""
-        names, free = self._names, index
-        while uuid not in names:
-            if (name := f"gpu{free}") not in names.values():
-                names[uuid] = name
-            free += 1
-        return names[uuid]
+        for gpu in self._seen.values():
+            if gpu.uuid == uuid:
+                return gpu.name
+        taken = {*self._seen, *found}
+        return next(name for number in itertools.count(index) if (name := f"gpu{number}") not in taken)
 
-    def _gpu(self, index: int, handle: Any) -> Gpu:
+    def _gpu(self, index: int, handle: Any, found: Iterable[str]) -> Gpu:
         nvml = self._nvml
         uuid = str(nvml.nvmlDeviceGetUUID(handle))
         xid, at = self._xids.get(uuid, (0, 0.0))
         memory = self._ask(nvml.nvmlDeviceGetMemoryInfo, handle)
         model = self._ask(nvml.nvmlDeviceGetName, handle) or ""
         return Gpu(
-            name=self._name(index, uuid),
+            name=self._name(index, uuid, found),
             model=model.decode() if isinstance(model, bytes) else str(model),
             memory_used=None if memory is None else int(memory.used),
             memory_total=0 if memory is None else int(memory.total),
@@ -130,6 +142,7 @@ class Gpus:
                 nvml.nvmlDeviceGetTemperatureThreshold, handle, nvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
             ),
             xid=xid if time.monotonic() - at < _REMEMBERED else 0,
+            uuid=uuid,
         )
 
     def _ask(self, question: Any, *arguments: Any) -> Any:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..checks import hardware, host
 from ..checks.words import Malformed
+from ..words import Finding
+from .recall import of_this_boot
 
 PROC, SYS = Path("/proc"), Path("/sys")
 
@@ -91,6 +94,10 @@ class Interfaces:
         self._sys = sys
         self.had: set[str] = set()
 
+    def recall(self, left: Iterable[Finding]) -> None:
+        """Take up what was open when the keeper ended: what has lost its carrier has had one."""
+        self.had |= {one.target.name for one in of_this_boot(left, "carrier")}
+
     async def __call__(self) -> list[hardware.Interface]:
         """Look."""
         folders = {
@@ -119,6 +126,10 @@ class Unsynchronised:
 
     def __init__(self) -> None:
         self._since: float | None = None
+
+    def recall(self, span: int) -> None:
+        """Take up that it has not been for so long, microseconds."""
+        self._since = time.monotonic() - span / 1_000_000
 
     def span(self, synchronised: bool) -> int:
         """Return for how long it has not been, microseconds."""

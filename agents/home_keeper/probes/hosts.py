@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from rota.unit_watches import Host, Hosts
 
 from ..checks.unit_report import parse
-from ..checks.units import Past, Unit, judge
+from ..checks.units import Past, Unit, judge, recalled
 from ..checks.words import SECOND, Malformed, clip
 from ..words import Finding, Target
 from . import Unavailable
@@ -49,6 +49,11 @@ class HostSource:
         self._first = True
         self._silent_since: float | None = None
         self._blind_since = 0
+
+    def recall(self, left: Iterable[Finding]) -> None:
+        """Take up what was open when the keeper ended."""
+        found = recalled(left, self._host.units)
+        self._past = {name.removeprefix(f"{self._label}/"): past for name, past in found.items()}
 
     async def follow(self, put: Callable[[Observation], None]) -> None:
         """Put what is found, for ever; when the machine has been silent for too long, put that."""

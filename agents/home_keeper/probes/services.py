@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -23,6 +23,7 @@ from rota.watches import Database, Prometheus, Query
 from ..checks.network import MOST_ALERTS, Alert, Series, Tried, parse_alerts, parse_query
 from ..checks.upkeep import Agent, Rotad
 from ..checks.words import SECOND, Malformed, clip, span
+from ..words import Finding
 from . import Unavailable
 from .http import MOST, Request, fetch
 from .network import elapsed, reason
@@ -141,6 +142,14 @@ class RotadProbe:
         self._bus: MessageBus | None = None
         self._answered: float | None = None
         self._known: tuple[Agent, ...] = ()
+
+    def recall(self, left: Iterable[Finding]) -> None:
+        """Take up what was open when the keeper ended: which agents, and for how long rotad was silent."""
+        found = [one for one in left if one.problem != "blind"]
+        names = dict.fromkeys(one.target.name for one in found if one.target.kind == "agent")
+        self._known = tuple(Agent(name, (), 0, paused=False) for name in names)
+        for silent in (one.details["silent"] for one in found if "silent" in one.details):
+            self._answered = self._clock() - int(silent) / SECOND
 
     async def __call__(self) -> Rotad:
         """Ask. A silent rotad is no failure of this probe, and is not started."""

@@ -13,7 +13,7 @@ from rota.errors import RotaError
 from rota.systemd import connect, until_lost
 from rota.unit_watches import Units
 
-from ..checks.units import ENDED, Past, judge
+from ..checks.units import ENDED, Past, judge, recalled
 from ..checks.words import SECOND, clip
 from ..words import Finding, Target
 from .manager import Hearers, Listed, Manager
@@ -77,6 +77,10 @@ class UnitSource:
         self._away = False
         self._blind_since = 0
         self._failures = 0
+
+    def recall(self, left: Iterable[Finding]) -> None:
+        """Take up what was open when the keeper ended."""
+        self._past = recalled(left, self._rules)
 
     async def follow(self, put: Callable[[Observation], None]) -> None:
         """Put what is found, for ever; while systemd cannot be heard, put that."""
