@@ -169,31 +169,35 @@ class UnitSource:
         if (active := properties.get("ActiveState")) is not None:
             known.active = active.value
             known.sub = properties["SubState"].value if "SubState" in properties else known.sub
-        if known.active != was:
-            known.stopped = False
         if (job := properties.get("Job")) is not None:
             known.job = job.value[0]
+        if known.active != was:
+            known.changed(stopped=False)
         if "ConditionResult" in properties:
             known.met = are_met(properties["ConditionResult"].value, properties["ConditionTimestamp"].value)
         if "StateChangeTimestamp" in properties:
             known.since = properties["StateChangeTimestamp"].value
             known.monotonic = properties["StateChangeTimestampMonotonic"].value
+            known.left = properties["ActiveExitTimestamp"].value
         self._look_soon(name)
 
     def _job_removed(self, unit: str, job: str, result: str) -> None:
         known = self._known.get(unit)
         if known is None:
             return
-        # systemd tells a unit's state before that its job is over: done, and not active, is stopped.
-        if result == "done" and known.active in ENDED:
+        # systemd tells a unit's state before that its job is over: done, and it ended meanwhile, is stopped.
+        # A job on what had ended by itself is not what ended it: try-restart of it does nothing, and is done.
+        number = int(job.rpartition("/")[2])
+        if result == "done" and known.active in ENDED and known.ended_by == number:
             known.stopped = True
-        if known.job and job.endswith(f"/{known.job}"):
+        if known.job == number:
             known.job = 0
         self._look_soon(unit)
 
     def _removed(self, name: str) -> None:
         # Of one that is to be running it is remembered what ended it.
-        if name not in self._rules.running and self._known.pop(name, None) is not None:
+        if name not in self._rules.running and (known := self._known.pop(name, None)) is not None:
+            self._facts.forget(name, known)
             self._look_soon(name)
 
     def _reloaded(self) -> None:
@@ -231,11 +235,12 @@ class UnitSource:
             return
         known.load = unit.load
         if name not in self._dirty:
-            if known.active != unit.active:
-                known.stopped = None
-            if (known.active, known.sub) != (unit.active, unit.sub):
-                known.since = known.monotonic = 0
+            was = (known.active, known.sub)
             known.active, known.sub, known.job = unit.active, unit.sub, unit.job
+            if was != (known.active, known.sub):
+                known.since = known.monotonic = 0
+            if was[0] != known.active:
+                known.changed(stopped=None)
 
     async def _look_at_all(
         self, manager: Manager, put: Callable[[Observation], None], *, first: bool
