@@ -245,6 +245,18 @@ def test_what_ended_by_itself_is_not_stopped_by_a_job_that_does_nothing(box: Mac
     assert watch.until(zero, "inactive")["severity"] == "critical", "maintainer scripts do this"
 
 
+def test_a_shutdown_that_is_called_off(box: Machine, watch: Watch) -> None:
+    box.write(f"{PLACE}/shutdown.target.d/test.conf", "[Unit]\nRefuseManualStart=no\n")
+    declare(box, off="[Service]\nExecStart=/bin/false\n")
+    box.run("systemctl start --job-mode=ignore-dependencies shutdown.target")
+    box.run("systemctl start t-off.service", check=False)
+    pause(1)
+    assert watch.told("unit:t-off.service") == [], "what fails in a shutdown is no trouble"
+    box.run("systemctl stop --job-mode=ignore-dependencies shutdown.target")
+    watch.until("unit:t-off.service", "failed")
+    box.run(f"rm -r {PLACE}/shutdown.target.d; systemctl daemon-reload")
+
+
 def test_conditions_and_units_that_are_not_there(box: Machine, watch: Watch) -> None:
     unmet = "unit:t-unmet.service"
     box.run("systemctl start t-unmet.service")

@@ -132,16 +132,25 @@ class UnitSource:
         await manager.hear(
             Hearers(self._job_removed, self._gone_away, self._changed, self._removed, self._reloaded)
         )
+        looked = False
         while True:
             if self._away:
                 raise RotaError("systemd has left the bus")
-            if self._relist:
+            if self._relist or not (looked or self._going_down()):
                 await self._list(manager)
+                looked = False
+            if self._going_down():
+                # Nothing is amiss that stops. Should it be called off, all is looked at.
+                looked = False
+                self._dirty.clear()
+                self._again.clear()
+            elif not looked:
                 await self._look_at_all(manager, put, first=first)
-                first, self._seen_all, self._blind_since = False, True, 0
+                looked, first, self._seen_all, self._blind_since = True, False, True, 0
             await self._pause()
-            due = [name for name, at in self._again.items() if at <= self._now()]
-            await self._look_at_dirty(manager, put, due)
+            if not self._going_down():
+                due = [name for name, at in self._again.items() if at <= self._now()]
+                await self._look_at_dirty(manager, put, due)
 
     async def _pause(self) -> None:
         """Wait until something happened, or is due; and a little longer, for what comes with it."""
@@ -246,8 +255,6 @@ class UnitSource:
         self, manager: Manager, put: Callable[[Observation], None], *, first: bool
     ) -> None:
         self._dirty.clear()
-        if self._going_down():
-            return
         findings: dict[Target, tuple[Finding, ...]] = {self._target: ()}
         findings |= {Target("unit", name): () for name in self._known if self._rules.watches(name)}
         findings |= dict.fromkeys(self._told, ())
@@ -261,8 +268,6 @@ class UnitSource:
         self, manager: Manager, put: Callable[[Observation], None], due: Iterable[str]
     ) -> None:
         dirty, self._dirty = {*self._dirty, *due}, set()
-        if self._going_down():
-            return
         names = [name for name in sorted(dirty) if self._rules.watches(name)]
         for some in _chunks(names):
             found = await together(self._look(manager, name) for name in some)
