@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable
 
 from rota.unit_watches import Host, Hosts
 
+from ..checks.blind import blind
 from ..checks.unit_report import parse
 from ..checks.units import Past, Unit, judge, recalled
-from ..checks.words import SECOND, Malformed, clip
+from ..checks.words import SECOND, Malformed
 from ..words import Finding, Target
 from . import Unavailable
 from .polling import Observation
@@ -91,9 +92,7 @@ class HostSource:
     def _put_blind(self, put: Callable[[Observation], None], why: str, silent: int = 0) -> None:
         at = self._now()
         self._blind_since = self._blind_since or at - silent
-        text = f"check {self.name} cannot look: {clip(why, 250)}"
-        details = {"why": clip(why, 250), "host": self._label}
-        finding = Finding(self._target, "blind", self._host.severity, self._blind_since, text, details)
+        finding = blind(self.name, self._blind_since, why, self._host.severity, host=self._label)
         put(Observation(self.name, at, {self._target: (finding,)}))
         # Then it is looked at afresh.
         self._first = True

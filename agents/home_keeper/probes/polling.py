@@ -13,8 +13,9 @@ from typing import Generic, Protocol, TypeVar
 
 from rota.errors import RotaError
 
+from ..checks.blind import blind
 from ..checks.readings import Memory, Reading, recalled, settle
-from ..checks.words import SECOND, Malformed, clip, span
+from ..checks.words import SECOND, Malformed, span
 from ..words import Finding, Target
 from . import Unavailable
 
@@ -138,8 +139,7 @@ class Watcher(Generic[Facts]):
 
     def _blind(self, at: int, why: str) -> Observation:
         self.blind_since = self.blind_since or at
-        text = f"check {self.poll.name} cannot look: {clip(why, 200)}"
-        finding = Finding(self.target, "blind", "warning", self.blind_since, text, {"why": why})
+        finding = blind(self.poll.name, self.blind_since, why)
         self.told[self.target] = (finding,)
         return Observation(self.poll.name, at, {self.target: (finding,)})
 

@@ -13,8 +13,9 @@ from rota.errors import RotaError
 from rota.systemd import connect, until_lost
 from rota.unit_watches import Units
 
+from ..checks.blind import blind
 from ..checks.units import ENDED, Past, judge, recalled
-from ..checks.words import SECOND, clip
+from ..checks.words import SECOND
 from ..words import Finding, Target
 from .manager import Hearers, Listed, Manager
 from .polling import Observation
@@ -104,9 +105,7 @@ class UnitSource:
     def _put_blind(self, put: Callable[[Observation], None], why: str) -> None:
         at = self._now()
         self._blind_since = self._blind_since or at
-        text = f"check {self.name} cannot look: {clip(why, 200)}"
-        finding = Finding(self._target, "blind", "warning", self._blind_since, text, {"why": why})
-        put(Observation(self.name, at, {self._target: (finding,)}))
+        put(Observation(self.name, at, {self._target: (blind(self.name, self._blind_since, why),)}))
 
     async def _session(self, put: Callable[[Observation], None]) -> None:
         async with asyncio.timeout(30):
