@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import re
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -25,6 +23,7 @@ from ..checks.upkeep import Agent, Rotad
 from ..checks.words import SECOND, Malformed, clip, span
 from ..words import Finding
 from . import Unavailable
+from .credentials import line
 from .http import MOST, Request, fetch
 from .network import elapsed, reason
 from .threads import Threads
@@ -35,26 +34,8 @@ _LARGEST = 8 * MOST
 _SECRET = re.compile(r"://[^@/\s]*@")
 
 
-def credential(name: str) -> str:
-    """Return a secret, as systemd hands it over (systemd.exec(5), LoadCredential=).
-
-    Raises:
-        Unavailable: it is not there.
-    """
-    folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
-    try:
-        text = (Path(folder) / name).read_text().strip() if folder else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise Unavailable(f"the credential {name} cannot be read: {error}") from None
-    if not text or "\n" in text or "\r" in text:
-        raise Unavailable(
-            f"the credential {name} is {'not one line' if text else 'empty, or was not handed over'}"
-        )
-    return text
-
-
 async def _ask(threads: Threads, server: Prometheus, path: str, timeout: int) -> str:
-    headers = {"Authorization": credential(server.credential)} if server.credential else {}
+    headers = {"Authorization": line(server.credential)} if server.credential else {}
     request = Request(f"{server.url}/api/v1/{path}", headers=headers, most=_LARGEST)
     try:
         found = await fetch(threads, request, timeout)
@@ -101,7 +82,7 @@ async def database(wanted: Database) -> Tried:
         import asyncpg  # noqa: PLC0415  (only where a database is watched)
     except ImportError:
         raise Unavailable("asyncpg is missing; install python3-asyncpg") from None
-    url = credential(wanted.credential)
+    url = line(wanted.credential)
     if not url.startswith(("postgresql://", "postgres://")):
         raise Unavailable(
             f"the credential {wanted.credential} is no URL; write postgresql://USER:PASSWORD@HOST/NAME"
