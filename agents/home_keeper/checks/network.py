@@ -12,7 +12,7 @@ from rota.watches import Database, Dns, Endpoint, Http, Limits, Query
 
 from ..words import Target
 from .readings import Reading, when_true
-from .words import Malformed, clip, span
+from .words import SECOND, Malformed, clip, span
 
 _DAY = 86_400
 
@@ -79,7 +79,7 @@ def endpoint(name: str, facts: Tried, rules: Endpoint, now: int) -> Iterator[Rea
     text = f"{name} ({where}) does not answer: {clip(facts.why)}"
     yield Reading(target, "unreachable", float(down), rules.unreachable, text, {"where": where})
     if rules.slow:
-        took = None if facts.why else facts.took / 1_000_000
+        took = None if facts.why else facts.took / SECOND
         text = f"{name} ({where}) took {span(facts.took)} to answer"
         yield Reading(target, "slow", took, rules.slow, text, {"took": facts.took})
     if isinstance(facts, Answered) and rules.http is not None:
@@ -125,10 +125,10 @@ def _certificate(target: Target, facts: Answered, rules: Http, now: int) -> Read
         # However long it may be valid, nobody gets in.
         text = f"the {where} is not trusted: {clip(facts.distrust)}"
         return Reading(target, "certificate", -math.inf, rules.certificate, text, {"why": facts.distrust})
-    left = None if facts.expires is None else (facts.expires - now) / 1_000_000
-    text = f"the {where} expires in {span(max(left or 0, 0) * 1_000_000)}: renew it"
+    left = None if facts.expires is None else (facts.expires - now) / SECOND
+    text = f"the {where} expires in {span(max(left or 0, 0) * SECOND)}: renew it"
     if left is not None and left <= 0:
-        text = f"the {where} expired {span(-left * 1_000_000)} ago: renew it"
+        text = f"the {where} expired {span(-left * SECOND)} ago: renew it"
     return Reading(target, "certificate", left, rules.certificate, text, {"expires": facts.expires})
 
 
@@ -305,5 +305,5 @@ def database(name: str, facts: Tried, rules: Database) -> Iterator[Reading]:
     yield Reading(target, "unreachable", float(bool(facts.why)), rules.unreachable, text)
     if rules.slow:
         text = f"database {name} took {span(facts.took)} to answer"
-        value = None if facts.why else facts.took / 1_000_000
+        value = None if facts.why else facts.took / SECOND
         yield Reading(target, "slow", value, rules.slow, text, {"took": facts.took})

@@ -15,6 +15,7 @@ from dbus_next.message import Message
 from rota.systemd import call, connect, plain
 
 from ..checks.upkeep import Clock, Written
+from ..checks.words import SECOND
 from ..words import Finding
 from . import Unavailable
 from .host import Unsynchronised
@@ -147,7 +148,7 @@ def write_and_read(patience: float) -> Written:
             raise Unavailable(
                 "the journal cannot be read: is journald there, and its user in the group systemd-journal?"
             )
-    return Written(found, round(waited * 1_000_000), "" if found else _room())
+    return Written(found, round(waited * SECOND), "" if found else _room())
 
 
 async def journal(threads: Threads, patience: float) -> Written:

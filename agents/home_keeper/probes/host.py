@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..checks import hardware, host
-from ..checks.words import Malformed
+from ..checks.words import SECOND, Malformed
 from ..words import Finding
 from .recall import of_this_boot
 
@@ -129,7 +129,7 @@ class Unsynchronised:
 
     def recall(self, span: int) -> None:
         """Take up that it has not been for so long, microseconds."""
-        self._since = time.monotonic() - span / 1_000_000
+        self._since = time.monotonic() - span / SECOND
 
     def span(self, synchronised: bool) -> int:
         """Return for how long it has not been, microseconds."""
@@ -138,4 +138,4 @@ class Unsynchronised:
             return 0
         now = time.monotonic()
         self._since = now if self._since is None else self._since
-        return round((now - self._since) * 1_000_000)
+        return round((now - self._since) * SECOND)
