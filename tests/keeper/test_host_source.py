@@ -37,7 +37,7 @@ def test_a_machine_that_says_much_keeps_nobody_waiting() -> None:
 
     async def live() -> int:
         source, turns = HostSource("nas", NAS), 0
-        source._connection = Answers(answer(5000))  # type: ignore[assignment]
+        source._connection = Answers(answer(5000))
         looking = asyncio.create_task(source._look(told.append))
         while not looking.done():
             turns += 1
@@ -55,7 +55,7 @@ def test_a_loop_there_goes_on_for_the_next_keeper() -> None:
 
     async def first_look(*left: Finding) -> list[str]:
         source = HostSource("nas", NAS)
-        source._connection = Answers(text)  # type: ignore[assignment]
+        source._connection = Answers(text)
         source.recall(left)
         await source._look(told.append)
         return [one.problem for one in told[-1].findings[unit]]

@@ -28,7 +28,7 @@ PARTS = Parts(CONFIG, user=False)
 def patience(remedy: Remedy) -> float:
     found = PARTS.patience(remedy)
     assert found is not None
-    return found
+    return float(found)
 
 
 def test_there_is_something_for_every_remedy() -> None:

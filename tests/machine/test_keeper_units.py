@@ -40,8 +40,8 @@ def box(bootable: None) -> Iterator[Machine]:
             run=f"[Service]\n{SLEEP}",
             zero="[Service]\nExecStart=/bin/sleep 0.5\n",
             base=f"[Service]\n{SLEEP}",
-            once="[Service]\nType=oneshot\nExecStart=/bin/true\n",
-            needy="[Unit]\nRequires=t-base.service t-once.service\nAfter=t-base.service t-once.service\n"
+            brief="[Service]\nType=oneshot\nExecStart=/bin/true\n",
+            needy="[Unit]\nRequires=t-base.service t-brief.service\nAfter=t-base.service t-brief.service\n"
             f"[Service]\n{SLEEP}",
             unmet=f"[Unit]\nConditionPathExists=/run/never\n[Service]\n{SLEEP}",
             ignored="[Service]\nExecStart=/bin/false\n",
