@@ -174,6 +174,8 @@ class Facts:
             name, Requires="Unit", BindsTo="Unit", PartOf="Unit", ActiveExitTimestamp="Unit"
         )
         began = found.pop("ActiveExitTimestamp", 0) or since
+        if not since:
+            return BY_REQUEST  # systemd has forgotten when
         for other in sorted({unit for units in found.values() for unit in units}):
             if not other.endswith(NOT_FOLLOWED) and await self._went_down(manager, other, began, since):
                 return str(other)
