@@ -13,6 +13,7 @@ import shtab
 from tables import nested, options, positionals, takes_value, verbs
 
 from rota import cli
+from rota.names import RESERVED
 
 MADE_WITH = "1.13"
 """The shtab whose output is committed; another one's may differ."""
@@ -26,6 +27,9 @@ _SYSTEM = (
 )
 _USER = ("/etc/systemd/user", "/usr/local/lib/systemd/user", "/usr/lib/systemd/user")
 
+_NONE = ("*@*", *RESERVED)
+"""Parts of names of units that are no agents'."""
+
 _BASH = f"""
 # names of agents that begin with $1, from the unit files
 _rota_agents() {{
@@ -37,6 +41,7 @@ _rota_agents() {{
     for file in "$directory"/rota-*.service; do
       [ -e "$file" ] || continue
       file=${{file##*/rota-}}
+      case $file in {" | ".join(f"{name}.service" for name in _NONE)}) continue ;; esac
       names+=" ${{file%.service}}"
     done
   done
@@ -53,6 +58,7 @@ _rota_agents() {{
   fi
   names=($^directories/rota-*.service(N:t:r))
   names=(${{names#rota-}})
+  names=(${{names:#({"|".join(_NONE)})}})
   compadd "$@" -a names
 }}
 """
@@ -66,7 +72,8 @@ function __rota_agents --description "Names of agents, from the unit files"
     end
     for directory in $directories
         for file in $directory/rota-*.service
-            string replace -r '.*/rota-(.*)\\.service$' '$1' -- $file
+            string replace -r '.*/rota-(.*)\\.service$' '$1' -- $file \\
+                | string match -rv '@|^({"|".join(RESERVED)})$'
         end
     end
 end

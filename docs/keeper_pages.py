@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tables
+import words
 from render import Block, Code, Section, Table, Text, man
 from rota_agents.home_keeper import desk, feed, keeper
 from rota_agents.home_keeper.messages import EVENTS
@@ -32,7 +33,25 @@ _DATA = {
 }
 
 
-def bus() -> list[Block]:
+def sections() -> list[Section]:
+    """Return what the page about D-Bus says of the keeper, and of what rotad tells it."""
+    return [Section("How agents do", _health()), Section("Home Keeper", _bus())]
+
+
+def _health() -> list[Block]:
+    """Return what is said of what rotad tells the keeper."""
+    return [
+        Text(
+            "Health returns JSON, and costs little where little happened: it is for what asks again and"
+            " again, as Home Keeper does. Ask with 0 first, and with the last `seq` from then on: it tells of"
+            " the agents whose runs, or missed slots, have changed since; of all, if that was 0, or long ago."
+            " Ask with 0 again if `store` is another one, or `names` has one that is new to you."
+        ),
+        words.HEALTH_FIELDS,
+    ]
+
+
+def _bus() -> list[Block]:
     """Return what is said of the keeper's object."""
     rows = [
         (
@@ -112,7 +131,7 @@ def rota_home_keeper_8() -> str:
             ],
         ),
         Section("Options", [Table(("Option", "Meaning"), list(tables.option_rows(parser)))]),
-        Section("D-Bus", bus()),
+        Section("D-Bus", _bus()),
         Section(
             "Files",
             [

@@ -39,6 +39,7 @@ _NAMES: Sequence[tuple[Any, str]] = (
     (record.Line, "line"),
     (record.Network, "network"),
     (record.Percent, "share"),
+    (watching.Percent, "share"),
     (record.QuietHours, "quietHours"),
     (record.Size, "size"),
     (record.UserName, "userName"),

@@ -307,7 +307,7 @@ def dbus() -> str:
                         words.METRICS_FIELDS,
                     ],
                 ),
-                Section("Home Keeper", keeper_pages.bus()),
+                *keeper_pages.sections(),
                 Section(
                     "Examples",
                     [

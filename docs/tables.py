@@ -36,6 +36,7 @@ _TYPES: Sequence[tuple[Any, str, str]] = (
     (record.CronText, "cron expression", ""),
     (record.Size, "size, or percentage of the machine's memory", ""),
     (record.Percent, "percentage", ""),
+    (watching.Percent, "percentage", ""),
     (
         record.Network,
         "address",

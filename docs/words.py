@@ -162,7 +162,7 @@ VALUES = Table(
 )
 READING = {
     *("ListAgents", "GetAgent", "Describe", "Why"),
-    *("ListRuns", "GetRun", "Stats", "Metrics", "Events", "SeqAt", "Keeper"),
+    *("ListRuns", "GetRun", "Stats", "Metrics", "Health", "Events", "SeqAt", "Keeper"),
 }
 FILTERS = {
     "agent": "Of any of these agents.",
@@ -262,6 +262,21 @@ METRICS_FIELDS = Table(
         ("`took_usec`, `late_usec`, `cpu_usec`", "Sums: of durations, lateness, processor time."),
         ("`last_run`, `last_success`", "When the last that was started, the last that succeeded, ended."),
         ("`sample`", "A run: its id (`run`), how long it `took`, when it `ended`; null before the first."),
+    ),
+)
+HEALTH_FIELDS = Table(
+    ("Field", "What it says"),
+    (
+        ("`lag`", "As of Metrics."),
+        ("`store`, `seq`", "As of Events, and the number of the last event: what to ask with next."),
+        ("`names`", "All installed agents."),
+        ("`paused`", "Those that are paused."),
+        ("`agents`", "A table for each that is told of, with the fields below."),
+        ("`agent`, `trend`, `missed`", "As of an agent; its name is `agent`, and `missed` 0 for none."),
+        (
+            "`last`",
+            "`state`, `reason`, `status`, `signal` of its last run that is over; null before the first.",
+        ),
     ),
 )
 AGENT_FIELDS = Table(

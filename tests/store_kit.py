@@ -28,6 +28,21 @@ def life(number: int, *, agent: str = "a", at: int | None = None) -> list[Event]
     ]
 
 
+def failure(number: int, status: int = 3, *, agent: str = "a") -> list[Event]:
+    """Return the events of a run that ended with an exit status."""
+    begun, running, ended = life(number, agent=agent)
+    how = {"code": "exited", "status": status, "command": "ExecStart"}
+    exited = Event("exited", agent, run_id(number), ended.at, how)
+    return [begun, running, exited, Event("failed", agent, run_id(number), ended.at, {"result": "exit-code"})]
+
+
+def missed_slots(number: int, slots: int, *, agent: str = "a") -> Event:
+    """Return the event that says that slots were missed, after the run of the number before."""
+    slot = START + number * 1000
+    data = {"slot": slot, "slot_until": slot, "slots": slots, "reason": "host-down", "timer": "0" * 8}
+    return Event("missed", agent, run_id(number), slot, data)
+
+
 def filled(path: Path, count: int = 200) -> None:
     """Write a store of some pages, as rotad leaves it when it ends."""
     store = Store(path)

@@ -60,7 +60,14 @@ def complete(*words: str, home: Path) -> list[str]:
 def home(tmp_path: Path) -> Path:
     units = tmp_path / ".config/systemd/user"
     units.mkdir(parents=True)
-    for name in ("rota-web.service", "rota-web.timer", "rota-weekly-audit.service", "other.service"):
+    agents = ("rota-web.service", "rota-web.timer", "rota-weekly-audit.service")
+    none = (
+        "rota-home-keeper.service",
+        "rota-docker-proxy.service",
+        "rota-command@x.service",
+        "other.service",
+    )
+    for name in (*agents, *none):
         (units / name).touch()
     return tmp_path
 

@@ -271,6 +271,8 @@ def test_the_longest_agent_name() -> None:
         ("rota-a-b.service", "a-b"),
         ("rota-0.service", "0"),
         ("rota-a.path", None),
+        ("rota-home-keeper.service", None),
+        ("rota-docker-proxy.service", None),
         ("rota-a.service.service", None),
         ("a.service", None),
     ],

@@ -123,7 +123,7 @@ url = "postgresql://me:secret@db/main"
 SAID = """
 keeper.databases.main.url: is the URL itself, which is a secret: write it into a file that only root may read, and name that file; for example "/etc/rota/secrets/ops-url"
 keeper.disks."/srv".space.warning: "120%": must be below critical, which is 97% by default; write that too
-keeper.disks."/srv".space.warning: "120%": with a margin of 3% it would never close, or never open
+keeper.disks."/srv".space.warning: "120%": with a margin of 3% it would never close, or never open; write 3% to 100%
 keeper.disks.srv: must be an absolute path, beginning with /
 keeper.endpoints.dns.dns.name: is required
 keeper.endpoints.dns.dns.nme: unknown key; did you mean name?
@@ -145,8 +145,8 @@ keeper.targets."unit:e": is a unit without its type; write for example "unit:e.s
 keeper.targets."unit:sshd.service": is never touched (unit:sshd.service); write mode = "observe", or leave it out
 keeper.watch.cpu.warnign: unknown key; did you mean warning or margin?
 keeper.watch.interfaces[0]: "a b": must be the name of a network interface: 15 characters at most, no blank, / or :
-keeper.watch.load: "x": must be a table or true or false
-keeper.watch.memory.critical: "5": must be a string
+keeper.watch.load: "x": must be a table or true or false; write for example { warning = 2.5 }
+keeper.watch.memory.critical: "5": has no %; write "5%"
 keeper.watch.swap.critical: "50%": must be above warning, which is 80% by default; write that too
 """  # noqa: E501  (as they are printed)
 
@@ -171,11 +171,107 @@ def test_nixos_calls_them_by_its_options(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", ["keeper = 5", "keeper = []", "[keeper.targets]\n'unit:a.service' = 3", "[[keeper]]"]
+    ("raw", "instead"),
+    [
+        ("keeper = 5", "write for example { enable = true }"),
+        ("keeper = []", "write for example { enable = true }"),
+        ("[keeper.targets]\n'unit:a.service' = 3", "write [keeper.targets.NAME] for each"),
+        ("[[keeper]]", "write for example { enable = true }"),
+        ("[keeper.prometheus]\nurl = 'http://nas:9090'", "write [keeper.prometheus.NAME] for each"),
+        ("[keeper.endpoints.a]\ndns = 'nas.home'", 'write for example { name = "nas.home" }'),
+        (
+            "[keeper.clean]\npaths = ['/srv/a']",
+            'write for example { path = "/srv/camera", older_than = "30d", keep_size = "5G" }',
+        ),
+    ],
 )
-def test_what_is_no_table(raw: str, tmp_path: Path) -> None:
+def test_what_is_no_table(raw: str, instead: str, tmp_path: Path) -> None:
     (problem,) = load(configuration(tmp_path / "etc", {}, raw)).problems
-    assert problem.message == "must be a table"
+    assert problem.message == f"must be a table; {instead}"
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ("[keeper]\nquiet = '22:30-07:00'", 'quiet: "22:30-07:00": must be a list; write ["22:30-07:00"]'),
+        (
+            "[keeper.commands.a]\ncommand = 'renew \"a b\" --now'",
+            'commands.a.command: "renew "a b" --now": must be a list; write ["renew", "a b", "--now"]',
+        ),
+        (
+            "[keeper.endpoints.a]\nhttp = 'http://a'\nstatus = 200",
+            'endpoints.a.status: "200": must be a list; write [200]',
+        ),
+        ("[keeper]\nsettle = '1min'", "settle: unknown key; it is a key of [keeper.policy]"),
+        ("[keeper.policy]\nunnamed = 'ask'", "policy.unnamed: unknown key; it is a key of [keeper]"),
+        ("[keeper.hosts.nas]\nmode = 'ask'", "hosts.nas.mode: unknown key; it is a key of [keeper]"),
+        ("[keeper.watch]\nmemory = { warning = '95' }", 'watch.memory.warning: "95": has no %; write "95%"'),
+        (
+            "[keeper.watch]\nmemory = { warning = 'much' }",
+            'watch.memory.warning: "much": not a whole percentage above 0; write for example "90%"',
+        ),
+        (
+            "[keeper.targets.'disk:srv']",
+            'targets."disk:srv": is not where a disk is mounted; write for example "disk:/srv"',
+        ),
+        (
+            "[keeper.targets.'container:web']",
+            'targets."container:web": no engine is asked; write sockets = ["/run/rota-keeper/docker.sock"]'
+            " in [keeper.containers]",
+        ),
+        (
+            "[keeper.targets.'endpoint:router']",
+            'targets."endpoint:router": no such endpoint; declare [keeper.endpoints.router]',
+        ),
+        (
+            "[keeper.endpoints.router]\nping = 'x y'\n[keeper.targets.'endpoint:ruoter']",
+            'targets."endpoint:ruoter": no such endpoint; did you mean router?',
+        ),
+        (
+            "[keeper.targets.'unit:nas/a.service']",
+            'targets."unit:nas/a.service": no such host; declare [keeper.hosts.nas]',
+        ),
+        (
+            "[keeper.policy]\nremedy = 'agent:a'",
+            'policy.remedy: "agent:a": no such agent; declare one of this name',
+        ),
+    ],
+)
+def test_what_to_write_instead(raw: str, said: str, tmp_path: Path) -> None:
+    found = [str(problem) for problem in load(configuration(tmp_path / "etc", {}, raw)).problems]
+    assert f"rota.toml: keeper.{said}" in found
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "[keeper.targets.'container:web']\n[keeper.containers]\nsockets = [3]",
+        "[keeper.targets.'endpoint:router']\n[keeper.endpoints.router]\nping = 3",
+        "[keeper.targets.'unit:nas/a.service']\n[keeper.hosts.nas]\nport = 0",
+        "[keeper.targets.'query:a']\n[keeper.queries.a]\nabove = 'x'",
+    ],
+)
+def test_what_is_wrong_is_not_said_to_be_absent(raw: str, tmp_path: Path) -> None:
+    found = load(configuration(tmp_path / "etc", {}, raw)).problems
+    assert found
+    assert not [problem for problem in found if problem.key.startswith("keeper.targets")]
+
+
+@pytest.mark.parametrize(
+    "name", ["endpoint:*", "query:main/Alert", "disk:*", "disk:/dev/sda", "unit:*/a.service"]
+)
+def test_what_may_be_named(name: str, tmp_path: Path) -> None:
+    raw = f"[keeper]\nenable = true\n[keeper.targets.'{name}']"
+    assert not load(configuration(tmp_path / "etc", {}, raw)).problems
+
+
+def test_a_name_with_a_colon_needs_quotes(tmp_path: Path) -> None:
+    raw = "[keeper]\nenable = true\n[keeper.targets.unit:nginx.service]  # web\nmode = 'ask'\n"
+    (problem,) = load(configuration(tmp_path / "etc", {}, raw)).problems
+    assert problem.message.startswith("not valid TOML: ")
+    assert problem.message.endswith(
+        '; write [keeper.targets."unit:nginx.service"]: a name with : needs quotes'
+    )
 
 
 def test_rules_are_judged_although_other_settings_are_wrong(tmp_path: Path) -> None:
@@ -271,10 +367,12 @@ def test_systemd_takes_service_and_drop_in(tmp_path: Path) -> None:
 
 
 def test_it_is_nobodys_agent() -> None:
-    """Nor may the group rota stop it, as it may agents."""
-    assert names.agent_of(names.KEEPER_SERVICE) is None
+    """Nor may the group rota stop it, as it may agents; nor the proxy."""
     text = (ROOT / "share/50-rota.rules").read_text(encoding="utf-8")
-    assert f'unit != "{names.KEEPER_SERVICE}" &&' in text
+    (listed,) = re.findall(r"var ours = (\[.*?\])", text)
+    assert {names.service_of(name) for name in names.RESERVED} == set(json.loads(listed))
+    assert set(json.loads(listed)) == {names.KEEPER_SERVICE, names.PROXY_SERVICE}
+    assert not any(map(names.agent_of, json.loads(listed)))
 
 
 # --- any of it ------------------------------------------------------------------------------------

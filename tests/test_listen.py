@@ -68,7 +68,10 @@ def test_no_address_of_others(address: object, port: int) -> None:
     [
         ('listen = ["0.0.0.0:1"]', 'rota.toml: metrics.listen[0]: "0.0.0.0:1": metrics are served on this'),
         ('listen = ["127.0.0.1:1", "127.0.0.1:1"]', "rota.toml: metrics.listen: names an address twice"),
-        ('listen = "127.0.0.1:1"', 'rota.toml: metrics.listen: "127.0.0.1:1": must be a list'),
+        (
+            'listen = "127.0.0.1:1"',
+            'rota.toml: metrics.listen: "127.0.0.1:1": must be a list; write ["127.0.0.1:1"]',
+        ),
         ("port = 1", "rota.toml: metrics.port: unknown key"),
     ],
 )

@@ -110,11 +110,14 @@ def test_bad_names(tmp_path: Path, name: str) -> None:
     assert line == f'agents.d/{shown}.toml: "{shown}": {NAME_RULE}'
 
 
-def test_the_longest_name_and_the_reserved_one(tmp_path: Path) -> None:
-    loaded = load(configuration(tmp_path, {"a" * 63: TRUE, "home-keeper": TRUE, "0": TRUE}))
+def test_the_longest_name_and_the_reserved_ones(tmp_path: Path) -> None:
+    named = ("a" * 63, "home-keeper", "docker-proxy", "0")
+    loaded = load(configuration(tmp_path, dict.fromkeys(named, TRUE)))
     assert found(loaded) == [
+        "agents.d/docker-proxy.toml: the name docker-proxy is rota-docker-proxy's, "
+        "through which the Home Keeper asks Docker",
         "agents.d/home-keeper.toml: the name home-keeper is the Home Keeper's own, "
-        "which [keeper] in rota.toml turns on"
+        "which [keeper] in rota.toml turns on",
     ]
     assert [len(item.name) for item in loaded.declarations] == [1, 63]
 
@@ -232,6 +235,7 @@ def test_json_is_the_same_as_toml(tmp_path: Path) -> None:
 
 
 A_NUMBER = 'agents.a.timeout: "5": has no unit; write for example "5s"'
+A_RUNNER = '{ claude = { command = ["claude", "-p", "{prompt}"] } }'
 NO_RUNNER = 'agents.a.runner: "r": unknown runner; declare [runners.r] in rota.json'
 WRONG_JSON: list[tuple[Any, list[str]]] = [
     ("{", ["not valid JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"]),
@@ -243,9 +247,9 @@ WRONG_JSON: list[tuple[Any, list[str]]] = [
     ({"agents": {"A": {"command": ["x"]}}}, [f'agents.A: "A": {NAME_RULE}']),
     ({"agents": {"a": {"prompt": "x", "runner": "r"}}}, [NO_RUNNER]),
     ({"bundled": ["disk-report"], "agents": {"disk-report": 5}}, ["agents.disk-report: must be a table"]),
-    ({"bundled": "disk-report"}, ["bundled: must be a list"]),
-    ({"runners": {"r": 5}}, ['runners.r: "5": must be a table']),
-    ({"runners": 5}, ['runners: "5": must be a table']),
+    ({"bundled": "disk-report"}, ['bundled: must be a list; write ["disk-report"]']),
+    ({"runners": {"r": 5}}, ['runners.r: "5": must be a table; write [runners.NAME] for each']),
+    ({"runners": 5}, [f'runners: "5": must be a table; write for example {A_RUNNER}']),
 ]  # fmt: skip
 
 

@@ -194,11 +194,22 @@ def test_what_was_recorded_stays() -> None:
 
 def test_a_rebuilt_record() -> None:
     run = record(entry())
-    assert rebuilt([run], [run], BEGIN - SECOND) == []
-    assert rebuilt([run], [], BEGIN + SECOND) == []
-    assert rebuilt([run], [{**run, "state": "unknown"}], BEGIN + SECOND) == []
-    assert rebuilt([run], [], BEGIN - SECOND)
-    assert rebuilt([run], [{**run, "took": 5}], BEGIN - SECOND)
-    assert rebuilt([run], [{**run, "state": "killed"}], BEGIN + SECOND)
-    assert rebuilt([], [run], BEGIN)
-    assert rebuilt([run], [run, run], BEGIN)
+    whole, earlier = (
+        [Loss(BEGIN - 9 * SECOND, BEGIN - SECOND, "")],
+        [Loss(BEGIN + SECOND, BEGIN + SECOND, "")],
+    )
+    assert rebuilt([run], [run], whole) == []
+    assert rebuilt([run], [], earlier) == []
+    assert rebuilt([run], [{**run, "state": "unknown"}], earlier) == []
+    assert rebuilt([run], [], whole)
+    assert rebuilt([run], [{**run, "took": 5}], whole)
+    assert rebuilt([run], [{**run, "state": "killed"}], earlier)
+    assert rebuilt([run], [run, run], whole)
+
+
+def test_a_run_that_only_the_rebuilt_record_has_was_in_a_loss() -> None:
+    run = record(entry(at=15))
+    assert rebuilt([], [run], [LOSS]) == []
+    assert rebuilt([], [run], [])
+    assert rebuilt([], [record(entry(at=25))], [LOSS])
+    assert rebuilt([], [record(entry(at=5))], [LOSS])

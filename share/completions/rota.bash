@@ -219,6 +219,7 @@ _rota_agents() {
     for file in "$directory"/rota-*.service; do
       [ -e "$file" ] || continue
       file=${file##*/rota-}
+      case $file in *@*.service | home-keeper.service | docker-proxy.service) continue ;; esac
       names+=" ${file%.service}"
     done
   done

@@ -9,7 +9,8 @@ function __rota_agents --description "Names of agents, from the unit files"
     end
     for directory in $directories
         for file in $directory/rota-*.service
-            string replace -r '.*/rota-(.*)\.service$' '$1' -- $file
+            string replace -r '.*/rota-(.*)\.service$' '$1' -- $file \
+                | string match -rv '@|^(home-keeper|docker-proxy)$'
         end
     end
 end

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rota import definitions, pauses
+from rota import definitions, health, pauses
 from rota.errors import Exit, RotaError, nearest
-from rota.events import OVER, REAL, Run
+from rota.events import OVER, Run
 from rota.interface import FILTERS, Events, run_table
 from rota.lifetime import Lifetime
 from rota.names import service_of, timer_of
@@ -24,8 +24,6 @@ from rota.totals import DAY, Totals
 
 ACTIVE = ("active", "activating", "deactivating", "reloading")
 """ActiveState= of a unit that is at work."""
-
-_TREND = 10
 
 
 def stats_table(agent: str, totals: Totals) -> dict[str, Any]:
@@ -41,12 +39,6 @@ def stats_table(agent: str, totals: Totals) -> dict[str, Any]:
         "memory_peak": totals.memory_peak or None,
         "last_success": totals.last_success or None,
     }
-
-
-def _missed_since(runs: list[Run], last: Run | None) -> int:
-    """Return how many slots were missed after a run began."""
-    began = (last.started or 0) if last else 0
-    return sum(run.slots or 0 for run in runs if run.state == "missed" and (run.slot_until or 0) > began)
 
 
 class Answers:
@@ -102,13 +94,11 @@ class Answers:
         return self._next[name]
 
     async def _describe(self, agent: definitions.Definition, states: dict[str, str]) -> dict[str, Any]:
-        runs = self._recorder.ask(lambda store: store.runs(Query((agent.name,)), _TREND + 1))
-        over = [run for run in runs if run.over]
-        last = self._last(agent.name, over)
+        found = self._recorder.ask(lambda store: health.lately(store, agent.name))
         pause = pauses.paused(self._state, agent.name)
         timer = states.get(timer_of(agent.name), "inactive")
         active = states.get(service_of(agent.name)) in ACTIVE
-        under_way = runs[0] if runs and not runs[0].over and active else None
+        under_way = found.newest if found.newest and not found.newest.over and active else None
         return {
             "name": agent.name,
             "description": agent.description,
@@ -123,16 +113,10 @@ class Answers:
             "timer": agent.timer(timer),
             "next": await self._elapse(agent.name) if timer == "active" else None,
             "running": run_table(under_way) if under_way else None,
-            "last": run_table(last) if last else None,
-            "missed": _missed_since(over, last) or None,
-            "trend": [run.state for run in reversed(over[:_TREND])],
+            "last": run_table(found.last) if found.last else None,
+            "missed": found.missed or None,
+            "trend": found.trend,
         }
-
-    def _last(self, agent: str, over: list[Run]) -> Run | None:
-        """Return the last run that is over: slots that were missed are none."""
-        if over and all(run.state == "missed" for run in over):
-            over = self._recorder.ask(lambda store: store.runs(Query((agent,), REAL), 1))
-        return next((run for run in over if run.state != "missed"), None)
 
     async def list_agents(self) -> list[dict[str, Any]]:
         """Return all agents, without their declarations."""
@@ -230,6 +214,12 @@ class Answers:
         lag, keeper = self._recorder.lag(now), self.keeper()
         there = not keeper["lost"] if keeper.get("enabled") else None
         return {"lag": lag, "events": events, "keeper": there, "agents": agents}
+
+    def health(self, since: int) -> dict[str, Any]:
+        """Return whether rotad keeps up, and how agents did of which something was recorded after `since`."""
+        found = self._recorder.ask(lambda store: health.table(store, since, self.agents.keys()))
+        paused = sorted(pauses.all_paused(self._state) & self.agents.keys())
+        return {"lag": self._recorder.lag(time.time_ns() // 1000), "paused": paused, **found}
 
     def events(self, since: int, limit: int, agent: str | None) -> Events:
         """Return what was recorded after number `since`."""

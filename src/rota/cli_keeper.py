@@ -181,7 +181,7 @@ def _history(arguments: argparse.Namespace) -> None:
         return
     rows: list[list[Cell]] = [
         [
-            (output.date(one["opened"]), ""),
+            (output.ago(one["opened"], present), ""),
             (one["target"], "bold"),
             (one["problem"], _COLOURS.get(one["severity"], "")),
             _lasted(one, present),

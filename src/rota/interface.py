@@ -105,6 +105,10 @@ class Service(Protocol):
         """Return what there is to measure; it goes out as JSON, which takes dbus-next a tenth of the time."""
         ...
 
+    def health(self, since: int) -> dict[str, Any]:
+        """Return whether rotad keeps up, and how agents did of which something was recorded after `since`."""
+        ...
+
     def keeper(self) -> dict[str, Any]:
         """Return how Home Keeper does, as far as rotad sees it; see guard.Guard.table."""
         ...
@@ -235,6 +239,10 @@ async def _metrics(service: Service, _: Caller, __: str, ___: list[Any]) -> list
     return [json.dumps(await service.metrics(), separators=(",", ":"))]
 
 
+async def _health(service: Service, _: Caller, __: str, body: list[Any]) -> list[Any]:
+    return [json.dumps(service.health(min(body[0], _LARGEST)), separators=(",", ":"))]
+
+
 async def _keeper(service: Service, _: Caller, __: str, ___: list[Any]) -> list[Any]:
     return [vardict(service.keeper())]
 
@@ -284,6 +292,12 @@ INTERFACES: Mapping[str, Mapping[str, Method[Serve]]] = {
             (("json", "s"),),
             "What there is to measure, since the store began.",
             _metrics,
+        ),
+        "Health": Method(
+            _SINCE,
+            (("json", "s"),),
+            "Whether rotad keeps up, and how agents did of which something was recorded after `since`.",
+            _health,
         ),
         "Keeper": Method(
             (),

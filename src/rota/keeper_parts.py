@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from rota import clean_declared, container_watching, keeping, unit_watching, watch_rules
 from rota.errors import nearest
 from rota.keeper_config import Config
+from rota.keeper_rules import is_pattern
 from rota.rules import Breach, dotted
 from rota.settings import HomeKeeper
 
@@ -41,6 +42,8 @@ PARTS = (
 """The keys of each are those of a record that HomeKeeper is made of."""
 _RELY = {"prometheus": "queries"}
 """Keys that name entries of others: nothing is said of them while those others have mistakes."""
+_LOOKED_AT = {"endpoint": "endpoints", "database": "databases", "query": "queries"}
+"""Kinds of targets that are there only if they are declared, and where."""
 
 
 def resolve(keeper: HomeKeeper) -> Config:
@@ -68,16 +71,39 @@ def _without(table: dict[Any, Any], key: int | str, entry: int | str = "") -> di
     return left
 
 
-def breaches(keeper: HomeKeeper, agents: Mapping[str, bool]) -> Iterator[Breach]:
+def breaches(keeper: HomeKeeper, agents: Mapping[str, bool], raw: Any = None) -> Iterator[Breach]:
     """Yield every rule that is broken, by keys below [keeper].
 
     Args:
         keeper: what is declared, without what is wrong by itself.
         agents: names of those that are declared, and whether they are enabled.
+        raw: the table as written, with what is wrong.
     """
     for part in PARTS:
         yield from part.breaches(keeper)
     yield from _remedies(keeper, agents)
+    yield from _unseen(keeper, raw if isinstance(raw, dict) else {})
+
+
+def _unseen(keeper: HomeKeeper, raw: Mapping[str, Any]) -> Iterator[Breach]:
+    """Yield targets that nothing declared looks at, so that what is said of them is never heard of."""
+    for name in keeper.targets:
+        kind, _, rest = name.partition(":")
+        if kind == "container" and not keeper.containers.sockets and "containers" not in raw:
+            told = (
+                f'no engine is asked; write sockets = ["{container_watching.PROXY}"] in [keeper.containers]'
+            )
+            yield Breach(dotted("targets", name), told)
+        host, slash, _ = rest.partition("/")
+        table = "hosts" if kind == "unit" and slash else _LOOKED_AT.get(kind, "")
+        own = host if table == "hosts" else rest
+        if not table or is_pattern(name) or (kind == "query" and slash):
+            continue  # query:SERVER/ALERT is an alert of Prometheus
+        written = raw.get(table)
+        known = {*getattr(keeper, table), *(written if isinstance(written, dict) else ())}
+        if own not in known:
+            hint = nearest(own, known) or f"; declare [keeper.{table}.{own}]"
+            yield Breach(dotted("targets", name), f"no such {'host' if slash else kind}{hint}")
 
 
 def _remedies(keeper: HomeKeeper, agents: Mapping[str, bool]) -> Iterator[Breach]:
@@ -89,7 +115,8 @@ def _remedies(keeper: HomeKeeper, agents: Mapping[str, bool]) -> Iterator[Breach
     for key, remedy in wanted:
         word, _, name = remedy.partition(":")
         if word == "agent" and not agents.get(name, False):
-            hint = "; it is not enabled" if name in agents else nearest(name, agents)
+            near = nearest(name, agents) or "; declare one of this name"
+            hint = "; it is not enabled" if name in agents else near
             yield Breach(key, f"no such agent{hint}", remedy)
         if word == "command" and name not in keeper.commands:
             hint = nearest(name, keeper.commands) or f"; declare [keeper.commands.{name}]"

@@ -48,6 +48,8 @@ def _pattern(text: str) -> str:
         raise ValueError("must not contain blanks or control characters")
     if kind == "unit" and not is_pattern(name) and not _UNIT_TYPES.fullmatch(name.rpartition(".")[2]):
         raise ValueError(f'is a unit without its type; write for example "{text}.service"')
+    if kind == "disk" and not is_pattern(name[0]) and not name.startswith("/"):
+        raise ValueError(f'is not where a disk is mounted; write for example "disk:/{name}"')
     return text
 
 
@@ -168,7 +170,7 @@ class Keeper(Record):
     targets: Mapping[Pattern, KeeperTarget] = key(
         {},
         "Targets, KIND:NAME, or patterns with * and ?: the most specific that sets a key wins.",
-        {"container:web-*": {"mode": "ask"}},
+        {"unit:app-*.service": {"mode": "ask"}},
     )
 
 

@@ -13,14 +13,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from rota import keeper_parts, names, rules, schedule
+from rota import instead, keeper_parts, names, rules, schedule
 from rota.errors import Exit, Problem, RotaError, nearest
 from rota.model import Agent, Declaration
 from rota.naming import Naming
-from rota.record import is_table, records_in
 from rota.settings import HomeKeeper, Settings
-
-_RESERVED = {"home-keeper": "is the Home Keeper's own, which [keeper] in rota.toml turns on"}
 
 _TYPES: Mapping[str, str] = {
     "string_type": "a string",
@@ -114,15 +111,6 @@ def _below(path: str, key: str) -> str:
     return f"{path}.{rules.dotted(key)}" if path else rules.dotted(key)
 
 
-def _unknown_key(model: type[BaseModel], loc: Sequence[int | str]) -> str:
-    owner, chosen = model, False  # chosen by a person: the next part is a name, and no key of ours
-    for part in loc[:-1]:
-        field = None if chosen else owner.model_fields.get(str(part))
-        chosen = field is not None and is_table(field.annotation)
-        owner = next(records_in(field.annotation), owner) if field is not None else owner
-    return f"unknown key{nearest(str(loc[-1]), owner.model_fields)}"
-
-
 def _literal(error: Mapping[str, Any]) -> str:
     choices = re.findall(r"'([\w-]+)'", error["ctx"]["expected"])
     word = error["input"]
@@ -149,7 +137,7 @@ _MESSAGES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 def _message(error: Mapping[str, Any], model: type[BaseModel]) -> str:
     kind = error["type"]
     if kind == "extra_forbidden":
-        return _unknown_key(model, error["loc"])
+        return f"unknown key{instead.unknown(model, error['loc'])}"
     if kind in _TYPES:
         return f"must be {_TYPES[kind]}"
     return _MESSAGES[kind](error) if kind in _MESSAGES else str(error["msg"])
@@ -165,12 +153,19 @@ def _quoted(value: object) -> str:
     return value if "\n" not in value and len(value) <= 80 else ""
 
 
+def _shown(value: object) -> object:
+    """Return a value that may be shown, else ""."""
+    return value if _quoted(value) else ""
+
+
 def _explain(failed: ValidationError, model: type[BaseModel], raw: object) -> Iterator[rules.Breach]:
     """Turn pydantic's errors into ours; the branches of a union become one."""
     by_key: dict[str, list[tuple[str, str, object]]] = {}
+    places: dict[str, tuple[int | str, ...]] = {}
     for error in failed.errors(include_url=False):
         key, value = _key_path(error["loc"], raw, missing=error["type"] == "missing")
         by_key.setdefault(key, []).append((error["type"], _message(error, model), value))
+        places.setdefault(key, error["loc"])
     for key, found in by_key.items():
         if isinstance(found[0][2], list | dict) and any(
             other.startswith((f"{key}[", f"{key}.")) for other in by_key
@@ -183,6 +178,7 @@ def _explain(failed: ValidationError, model: type[BaseModel], raw: object) -> It
         ]
         if specific is found and found[0][0] in _TYPES:
             message = f"must be {' or '.join(messages)}"
+            message += instead.example(found[0][0], model, places[key], _shown(found[0][2]))
         else:
             message = specific[0][1]
         hide = any(kind in ("extra_forbidden", "missing") for kind, _, _ in found)
@@ -245,6 +241,7 @@ class _Reader:
         self.declarations: dict[str, Declaration] = {}
         self.settings = Settings()
         self.keeper = HomeKeeper()
+        self.written: object = None
         self.settled = True
         self.declared = 0
         self.agents: dict[str, bool] = {}
@@ -272,7 +269,8 @@ class _Reader:
             self.problems.append(Problem(file, "", "is nested too deeply"))
         except ValueError as error:  # tomllib's and json's errors are both
             kind = "JSON" if parser is _json else "TOML"
-            self.problems.append(Problem(file, "", f"not valid {kind}: {error}"))
+            hint = instead.unquoted(path.read_text("utf-8")) if kind == "TOML" else ""
+            self.problems.append(Problem(file, "", f"not valid {kind}: {error}{hint}"))
         else:
             if isinstance(raw, dict):
                 return raw
@@ -287,8 +285,8 @@ class _Reader:
         if not re.fullmatch(names.AGENT_NAME, name):
             message = "an agent's name is lower-case letters, digits and -, 63 characters at most"
             self.problems.append(Problem(file, prefix, message, name))
-        elif name in _RESERVED:
-            message = self.naming.message(f"the name {name} {_RESERVED[name]}")
+        elif name in names.RESERVED:
+            message = self.naming.message(f"the name {name} {names.RESERVED[name]}")
             self.problems.append(Problem(file, prefix, message))
         if not isinstance(raw, dict):
             self.problems.append(Problem(file, prefix, "must be a table"))
@@ -310,6 +308,7 @@ class _Reader:
     def shared(self, raw: dict[str, Any], file: str) -> None:
         """Check the settings."""
         self.declared += 1
+        self.written = raw.get("keeper")
         runners = raw.get("runners")
         for name, runner in (runners if isinstance(runners, dict) else {}).items():
             if isinstance(runner, dict):
@@ -319,14 +318,15 @@ class _Reader:
         except ValidationError as failed:
             self.report_setting(file, "", _explain(failed, Settings, raw))
             self.settled = False
-            self.keeper = keeper_parts.sound(raw.get("keeper"))
+            self.keeper = keeper_parts.sound(self.written)
         else:
             self.report_setting(file, "", _unavailable(settings))
             self.settings, self.keeper = settings, settings.keeper
 
     def check_keeper(self, settings_file: str) -> None:
         """Report rules of [keeper] that are broken: also where some other key of it is wrong."""
-        self.report_setting(settings_file, "keeper", keeper_parts.breaches(self.keeper, self.agents))
+        broken = keeper_parts.breaches(self.keeper, self.agents, self.written)
+        self.report_setting(settings_file, "keeper", broken)
 
     def check_runners(self, settings_file: str) -> None:
         if not self.settled:

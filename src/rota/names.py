@@ -63,6 +63,12 @@ PROXY_DROP_IN = f"{PROXY_SERVICE}.d/50-rota.conf"
 PROXY_LINK = f"sockets.target.wants/{PROXY_SOCKET}"
 """Who asks Docker for the keeper, which may do so at that socket."""
 
+RESERVED: Mapping[str, str] = {
+    KEEPER_AGENT: "is the Home Keeper's own, which [keeper] in rota.toml turns on",
+    "docker-proxy": "is rota-docker-proxy's, through which the Home Keeper asks Docker",
+}
+"""Names that no agent can have, because a service of rota's own has such a unit; and whose they are."""
+
 MARKER = "# Made by rota"
 RULES_MARKER = "// Made by rota"
 """Begin every file that rota writes; what does not begin so is never touched."""
@@ -83,6 +89,6 @@ def timer_of(agent: str) -> str:
 
 @lru_cache(1024)
 def agent_of(unit: str) -> str | None:
-    """Return the agent a service or timer unit belongs to, None for other units and the Home Keeper's."""
+    """Return the agent a service or timer unit belongs to, None for other units and those in RESERVED."""
     found = _UNIT.fullmatch(unit)
-    return found[1] if found and unit != KEEPER_SERVICE else None
+    return found[1] if found and found[1] not in RESERVED else None

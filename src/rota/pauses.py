@@ -46,3 +46,12 @@ def paused(state: Path, agent: str) -> Mapping[str, Any] | None:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def all_paused(state: Path) -> frozenset[str]:
+    """Return the names of all agents that are paused."""
+    try:
+        found = [path.name for path in directory(state).iterdir()]
+    except (FileNotFoundError, PermissionError):
+        return frozenset()
+    return frozenset(name for name in found if not name.startswith("."))

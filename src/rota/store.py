@@ -263,6 +263,12 @@ class Store(Numbered):
                 for seq, kind, name, run, at, data, monotonic in _fitting(rows, lambda row: len(row[5]))
             ]
 
+    def agents_since(self, since: int) -> set[str]:
+        """Return the agents of which something was recorded after number `since`."""
+        # Not DISTINCT: for that SQLite reads all events there are in the order of the index of agents.
+        with translated(self._path):
+            return {row[0] for row in self._db.execute("SELECT agent FROM events WHERE seq > ?", (since,))}
+
     def last_of(self, agent: str, kinds: Collection[str]) -> Event | None:
         """Return the last event of some kinds of an agent, None if there is none."""
         query = (

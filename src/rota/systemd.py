@@ -49,6 +49,13 @@ class CallError(RotaError):
         self.name = name
 
 
+_NO_BUS = (
+    ("system", "See systemctl status dbus."),
+    ("session", "There is one while you are logged in, and with loginctl enable-linger."),
+)
+"""What is missing, and what to do about it: of the system, of a user."""
+
+
 async def connect(*, user: bool, address: str | None = None) -> Connection:
     """Connect to the system bus, or the session bus of the user.
 
@@ -60,8 +67,8 @@ async def connect(*, user: bool, address: str | None = None) -> Connection:
         bus = Connection(address, kind) if address else Connection(bus_type=kind)
         await bus.connect()
     except (OSError, AuthError, DBusError, ValueError) as error:
-        which = "session" if user else "system"
-        raise RotaError(f"no {which} bus: {error}", exit_code=Exit.UNREACHABLE) from None
+        which, hint = _NO_BUS[user]
+        raise RotaError(f"no {which} bus: {error}", hint, Exit.UNREACHABLE) from None
     return bus
 
 

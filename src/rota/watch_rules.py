@@ -101,7 +101,8 @@ def _limit_breaches(key: str, name: str, declared: Declared) -> Iterator[Breach]
             continue
         closes = _closing(opens, margin, row.low)
         if isinstance(declared, Percents) and not (0 <= closes <= 100 and opens <= 100):
-            told = f"with a margin of {margin:g}% it would never close, or never open"
+            span = f"1% to {100 - margin:g}%" if row.low else f"{margin:g}% to 100%"
+            told = f"with a margin of {margin:g}% it would never close, or never open; write {span}"
             yield Breach(f"{key}.{severity}", told, str(getattr(declared, severity) or ""))
         if isinstance(declared, Spans) and (math.isinf(opens) or opens >= INFINITY / USEC or closes <= 0):
             yield Breach(

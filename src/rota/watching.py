@@ -11,14 +11,23 @@ from ipaddress import ip_address
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, StrictBool, StrictFloat, StrictInt, StrictStr, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    StringConstraints,
+)
 
+from rota.quantity import parse_percent
 from rota.record import (
     AbsolutePath,
     CredentialFile,
     Duration,
     Line,
-    Percent,
     Record,
     Size,
     checked,
@@ -71,6 +80,18 @@ def _url(text: str) -> str:
     return text
 
 
+def _percent(value: object) -> object:
+    if not isinstance(value, bool) and re.fullmatch(r"[0-9]{1,3}(\.[0-9]+)?", str(value)):
+        raise ValueError(f'has no %; write "{str(value).partition(".")[0]}%"')
+    if isinstance(value, str):
+        try:
+            parse_percent(value)
+        except ValueError:
+            raise ValueError('not a whole percentage above 0; write for example "90%"') from None
+    return value
+
+
+Percent = Annotated[StrictStr, BeforeValidator(_percent)]
 Host = Annotated[StrictStr, AfterValidator(_host)]
 Address = Annotated[StrictStr, checked(split_address)]
 Url = Annotated[StrictStr, AfterValidator(_url)]

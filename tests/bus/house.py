@@ -116,6 +116,10 @@ class House:
         self._note("metrics")
         return {"lag": 0, "events": 2**40, "agents": self.measured}
 
+    def health(self, since: int) -> dict[str, Any]:
+        self._note("health", since)
+        return {"lag": 0, "store": "1234abcd", "seq": 2**40, "names": [], "paused": [], "agents": []}
+
     def keeper(self) -> dict[str, Any]:
         self._note("keeper")
         return {"enabled": False, "lost": False}
@@ -165,7 +169,7 @@ class Meeting:
             body=list(body),
             flags=flags,
         )
-        reply = await asyncio.wait_for(self.caller.call(message), 5)
+        reply = await asyncio.wait_for(self.caller.call(message), 30)
         assert reply is not None
         return reply
 
@@ -184,7 +188,7 @@ class Meeting:
         command = ("busctl", f"--address={self.address}", "--no-pager", *arguments)
         pipe = asyncio.subprocess.PIPE
         done = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
-        out, err = await asyncio.wait_for(done.communicate(), 20)
+        out, err = await asyncio.wait_for(done.communicate(), 60)
         return (out + err).decode()
 
 

@@ -170,7 +170,7 @@ class Caller:
             signature=signature,
             body=list(body),
         )
-        reply = await asyncio.wait_for(self.bus.call(message), 10)
+        reply = await asyncio.wait_for(self.bus.call(message), 30)
         assert reply is not None
         return reply
 
@@ -204,7 +204,7 @@ class Caller:
     async def _answers(self) -> bool:
         return (await self.ask("Status")).message_type is not MessageType.ERROR
 
-    async def until(self, true: Callable[[], Any], what: str, seconds: float = 15) -> Any:
+    async def until(self, true: Callable[[], Any], what: str, seconds: float = 60) -> Any:
         """Wait until a coroutine function returns something true, and return that."""
         end = time.monotonic() + seconds
         while not (found := await true()):

@@ -41,6 +41,7 @@ CALLS: dict[tuple[str, str], tuple[list[Any], tuple[Any, ...]]] = {
     (MANAGER_INTERFACE, "ListRuns"): ([{}, 2], ("list_runs", {}, 2)),
     (MANAGER_INTERFACE, "Stats"): ([{"tag": Variant("as", ["x"])}], ("stats", {"tag": ["x"]})),
     (MANAGER_INTERFACE, "Metrics"): ([], ("metrics",)),
+    (MANAGER_INTERFACE, "Health"): ([2**40], ("health", 2**40)),
     (MANAGER_INTERFACE, "Events"): ([2**40, 2], ("events", 2**40, 2, None)),
     (MANAGER_INTERFACE, "Keeper"): ([], ("keeper",)),
     (MANAGER_INTERFACE, "SeqAt"): ([-5], ("seq_at", -5)),

@@ -1,17 +1,22 @@
-"""The keeper's check of rotad, over a private bus: what it reads, and what silence is."""
+"""The keeper's check of rotad, over a private bus: what it reads, how little it asks, and what silence is."""
 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rota_agents.home_keeper.checks.upkeep import Agent, Rotad
-from rota_agents.home_keeper.probes.services import RotadProbe
+from rota_agents.home_keeper.probes.rotad import RotadProbe
 
+from rota import health
 from rota.errors import RotaError
 from rota.names import BUS_NAME
-from tests.bus.house import NAMES, Meeting, run
+from rota.store import Store
+from rota.turns import Call
+from tests.bus.house import Meeting, run
+from tests.store_kit import failure, life, missed_slots
 
 S = 1_000_000
 
@@ -26,56 +31,128 @@ class Clock:
         return self.now
 
 
-def measured(met: Meeting, lag: int) -> None:
-    """Have the house answer Metrics, as rotad does."""
+class Record:
+    """What rotad goes by, in the hands of the test, and what it told of whom."""
 
-    async def metrics() -> dict[str, Any]:
-        return {"lag": lag, "events": 7, "agents": []}
+    def __init__(self, met: Meeting, path: Path) -> None:
+        self.store = Store(path)
+        self.store.append([*life(1), *life(2, agent="b"), *failure(3, agent="b")], "c")
+        self.names, self.paused = {"a", "b"}, set[str]()
+        self.lag = 0
+        self.told: list[list[str]] = []
+        self._numbers = iter(range(10, 1000))
+        met.house.health = self.health  # type: ignore[method-assign]
 
-    met.house.metrics = metrics  # type: ignore[method-assign]
+    def health(self, since: int) -> dict[str, Any]:
+        found = health.table(self.store, since, self.names)
+        self.told.append([line["agent"] for line in found["agents"]])
+        return {"lag": self.lag, "paused": sorted(self.paused), **found}
+
+    def fails(self, agent: str) -> None:
+        self.store.append(failure(next(self._numbers), agent=agent), "c")
 
 
-def test_it_reads_what_rotad_says(private_bus: str) -> None:
+def hang(call: Call) -> None:
+    """Do not begin a call: rotad is there, and does not answer."""
+
+
+def by_name(found: Rotad) -> dict[str, Agent]:
+    return {one.name: one for one in found.agents}
+
+
+def test_it_reads_what_rotad_says(private_bus: str, tmp_path: Path) -> None:
     async def live(met: Meeting) -> None:
-        measured(met, 90 * S)
-        last = {"state": "failed", "status": 3, "id": "ab" * 16}
-        met.house.extra = {"trend": ["succeeded", "failed"], "missed": 2, "paused": True, "last": last}
-        look = RotadProbe(S, user=True, address=private_bus)
-        found = await look()
+        record = Record(met, tmp_path / "rota.db")
+        record.lag, record.paused = 90 * S, {"b"}
+        record.store.append([missed_slots(4, 2, agent="b")], "c")
+        found = await RotadProbe(S, user=True, address=private_bus)()
         assert (found.silent, found.lag) == (0, 90 * S)
-        assert found.agents[0] == Agent(NAMES[0], ("succeeded", "failed"), 2, True, "last with exit status 3")
-        assert [one.name for one in found.agents] == NAMES
+        assert found.agents == (
+            Agent("a", ("succeeded",), 0, paused=False),
+            Agent("b", ("succeeded", "failed", "missed"), 2, paused=True, last="last with exit status 3"),
+        )
 
     run(private_bus, live)
 
 
-def test_silence_is_counted_and_forgets_nothing(private_bus: str) -> None:
+def test_it_asks_for_what_has_changed(private_bus: str, tmp_path: Path) -> None:
     async def live(met: Meeting) -> None:
-        measured(met, 0)
-        clock = Clock()
-        look = RotadProbe(S // 5, user=True, address=private_bus, clock=clock)
+        record, clock = Record(met, tmp_path / "rota.db"), Clock()
+        look = RotadProbe(S, user=True, address=private_bus, clock=clock)
+        before = await look()
+        assert await look() == before
+        record.fails("a")
+        after = by_name(await look())
+        assert after["a"].trend == ("succeeded", "failed") and after["b"] == by_name(before)["b"]
+        record.paused = {"b"}
+        assert by_name(await look())["b"].paused
+        record.paused = set()
+        assert not by_name(await look())["b"].paused
+        assert record.told == [["a", "b"], [], ["a"], [], []]
+        clock.now += 3600
+        await look()
+        assert record.told[-1] == ["a", "b"], "once in a while all: old runs are forgotten"
+        assert [what for what, *_ in met.house.asked] == [], "and nothing else"
+
+    run(private_bus, live)
+
+
+def test_agents_come_and_go(private_bus: str, tmp_path: Path) -> None:
+    async def live(met: Meeting) -> None:
+        record = Record(met, tmp_path / "rota.db")
+        look = RotadProbe(S, user=True, address=private_bus)
+        await look()
+        record.names = {"a", "c"}
+        assert by_name(await look()).keys() == {"a", "c"}
+        record.names = {"a", "b"}
+        assert by_name(await look())["b"].trend == ("succeeded", "failed"), "it has been here before"
+        record.names = set()
+        assert (await look()).agents == ()
+        assert record.told == [["a", "b"], [], ["a", "c"], [], ["a", "b"], []]
+
+    run(private_bus, live)
+
+
+def test_a_store_that_is_lost(private_bus: str, tmp_path: Path) -> None:
+    """Its numbers begin anew: it may have more events already than the last had."""
+
+    async def live(met: Meeting) -> None:
+        record = Record(met, tmp_path / "rota.db")
+        look = RotadProbe(S, user=True, address=private_bus)
+        assert by_name(await look())["a"].trend == ("succeeded",)
+        record.store = Store(tmp_path / "other.db")
+        for _ in range(5):
+            record.fails("b")
+        found = by_name(await look())
+        assert (found["a"].trend, found["b"].trend) == ((), ("failed",) * 5)
+
+    run(private_bus, live)
+
+
+def test_silence_is_counted_and_forgets_nothing(private_bus: str, tmp_path: Path) -> None:
+    async def live(met: Meeting) -> None:
+        record, clock = Record(met, tmp_path / "rota.db"), Clock()
+        look = RotadProbe(S, user=True, address=private_bus, clock=clock)
         known = (await look()).agents
         assert known
         await met.served.release_name(BUS_NAME)
         clock.now += 40
         assert await look() == Rotad(40 * S, "rotad is not running", agents=known)
         await met.served.request_name(BUS_NAME)
-
-        async def hang() -> Any:
-            await asyncio.sleep(30)
-
-        met.house.list_agents, answers = hang, met.house.list_agents  # type: ignore[method-assign]
+        record.fails("a")
         clock.now += 20
-        assert await look() == Rotad(60 * S, "no answer within 200ms", agents=known)
-        met.house.list_agents = answers  # type: ignore[method-assign]
-        assert (await look()).silent == 0
+        met.exported._begin = hang  # type: ignore[method-assign]
+        assert await look() == Rotad(60 * S, "no answer within 1s", agents=known)
+        del met.exported._begin
+        found = await look()
+        assert found.silent == 0 and by_name(found)["a"].trend == ("succeeded", "failed")
         clock.now += 5
         assert (await look()).silent == 0
 
     run(private_bus, live)
 
 
-def test_a_bus_that_goes_away_is_silence_too(private_bus: str) -> None:
+def test_a_bus_that_goes_away_is_silence_too() -> None:
     async def live() -> None:
         look = RotadProbe(S, user=True, address="unix:path=/no/such/bus")
         found = await look()

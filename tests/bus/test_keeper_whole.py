@@ -181,9 +181,12 @@ def test_killed_at_any_moment(private_bus: str, tmp_path: Path, seed: int) -> No
         found = rules(*targets, actions_per_hour=9)
         try:
             with kept(tmp_path, private_bus, found, watching(**doors)) as keeper:
-                end = time.monotonic() + 14
+                began, caller = time.monotonic(), await Caller.on(private_bus)
+                await caller.there()
+                slowness = max(time.monotonic() - began, 1)  # so that it gets as far on a busy machine
+                end = time.monotonic() + 14 * slowness
                 while time.monotonic() < end:
-                    await asyncio.sleep(dice.uniform(0.3, 1.6))
+                    await asyncio.sleep(dice.uniform(0.3, 1.6) * slowness)
                     before = len(agents.started)
                     keeper.kill()
                     assert before <= _begun(keeper), "an action was begun without a row"
@@ -192,13 +195,17 @@ def test_killed_at_any_moment(private_bus: str, tmp_path: Path, seed: int) -> No
                         if dice.random() < 0.5:
                             door.open()
                     keeper.start()
-                caller = await Caller.on(private_bus)
                 await caller.there()
+                closed = {f"endpoint:{name}" for name in names if not doors[name].is_open}
+
+                async def seen() -> bool:
+                    status = await caller.told("Status")
+                    return {one["target"] for one in status["targets"] if one["findings"]} == closed
+
+                await caller.until(seen, "all that is wrong, and nothing else, to be found")
                 await asyncio.sleep(3)
                 _hold(keeper, agents, {f"endpoint:{name}": doors[name].is_open for name in names})
-                status = await caller.told("Status")
-                shown = {one["target"] for one in status["targets"] if one["findings"]}
-                assert shown == {f"endpoint:{name}" for name in names if not doors[name].is_open}
+                assert await seen()
         finally:
             agents.end()
             for door in doors.values():

@@ -26,6 +26,8 @@ from rota.watch_rules import limits
 from rota.watches import Disk
 
 SECOND, MIB = 1_000_000, 1024**2
+AGE = 6
+"""Seconds after which something is old; what is to be young is looked at sooner, on a busy machine too."""
 DISK = Disk(limits("space", declared=True), limits("inodes", declared=True))
 
 
@@ -104,7 +106,7 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
 
 
 def rule(docker: Docker, **more: object) -> DockerRule:
-    return replace(DockerRule((str(docker.socket),), 2 * SECOND), **more)  # type: ignore[arg-type]
+    return replace(DockerRule((str(docker.socket),), AGE * SECOND), **more)  # type: ignore[arg-type]
 
 
 def rules(docker: Docker, **more: object) -> CleanRules:
@@ -127,7 +129,7 @@ def test_images_go_when_nothing_has_them_and_volumes_never(docker: Docker) -> No
         docker.image(name, 30)
     docker("tag", "old:1", "alias:2")
     docker("tag", "old:1", "alias:3")
-    time.sleep(3)
+    time.sleep(AGE + 1)
     docker.image("young:1", 40)
     ballast = docker.disk / "ballast"
     used = program.usage(str(docker.disk))
@@ -154,13 +156,13 @@ def test_containers_go_by_when_they_stopped(docker: Docker) -> None:
         docker("create", "--name", name, *label, "--network", "none", "used:1", "/bin/busybox", "sleep", "60")
     docker("start", "second")
     step = Step("containers", str(docker.socket), rule(docker))
-    time.sleep(3)
+    time.sleep(AGE + 1)
     docker("kill", "second")
     offer = engine.offer(step, rule(docker), scene(docker))
     assert set(offer.names) == {"first", "stopped"}
     assert offer.act(lambda _: False).count == 2
     assert set(docker("ps", "-a", "--format", "{{.Names}}").split()) == {"second", "mine"}
-    time.sleep(3)
+    time.sleep(AGE + 1)
     docker("start", "second")
     with pytest.raises(Nothing):
         engine.offer(step, rule(docker), scene(docker))
@@ -168,7 +170,7 @@ def test_containers_go_by_when_they_stopped(docker: Docker) -> None:
 
 
 def test_what_is_taken_into_use_meanwhile_stays(docker: Docker) -> None:
-    time.sleep(2)
+    time.sleep(AGE)
     step = Step("images", str(docker.socket), rule(docker))
     offer = engine.offer(step, rule(docker), scene(docker))
     assert "used:1" in offer.names
@@ -181,7 +183,7 @@ def test_what_is_taken_into_use_meanwhile_stays(docker: Docker) -> None:
 def test_it_stops_when_there_is_enough(docker: Docker) -> None:
     for name in ("a:1", "b:1"):
         docker.image(name, 1)
-    time.sleep(3)
+    time.sleep(AGE + 1)
     offer = engine.offer(Step("images", str(docker.socket), rule(docker)), rule(docker), scene(docker))
     assert offer.count >= 2
     assert offer.act(lambda freed: freed > 0).count == 1

@@ -258,5 +258,6 @@ def test_what_the_page_shows_is_right() -> None:
     shown = [tomllib.loads(text)["keeper"] for text in re.findall(r"```toml\n(.*?)```", page, re.DOTALL)]
     assert len(shown) == 2
     for keeper in shown:
-        keeper.pop("targets")
-        assert list(breaches(Cleaning.model_validate(keeper))) == []
+        cleaning = {name: keeper[name] for name in Cleaning.model_fields if name in keeper}
+        assert cleaning
+        assert list(breaches(Cleaning.model_validate(cleaning))) == []

@@ -78,7 +78,7 @@ class Kit:
             writer.write(data)
             if end:
                 writer.write_eof()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 return await reader.read()
         return b""
 
@@ -201,6 +201,28 @@ def test_what_is_done_to_containers(target: str, headers: str, status: int) -> N
     done = [path.replace("web", ID) + (f"?{query}" if query else "")] if status == 204 else []
     assert [item for item in asked if item.startswith("POST")] == [f"POST {item}" for item in done]
     assert status == 204 or said["message"].startswith("rota-docker-proxy: ")
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "why"),
+    [
+        ("all=1&all=0", 400, "each key once"),
+        ("all=1&", 400, "key=value"),
+        ("all", 400, "key=value"),
+        ("limit=" + "1" * 5000, 400, "key=value"),
+        ("all=%ff", 400, "UTF-8"),
+        ("size=1", 403, "size=1 is not let through"),
+        ("name=x", 403, "name=x is not let through"),
+        ("filters=%5B", 400, "filters are to be JSON"),
+        ("filters=%5B%5D", 403, "filters may be health, id, label, name, status"),
+        ("filters=%7B%22volume%22%3A%5B%22x%22%5D%7D", 403, "filters may be"),
+        ("filters=%7B%22name%22%3A%22x%22%7D", 400, "a list of words"),
+    ],
+)
+def test_a_query_that_is_not_let_through(query: str, status: int, why: str) -> None:
+    with pytest.raises(Denied, match=why) as denied:
+        judge("GET", f"/containers/json?{query}")
+    assert denied.value.status == status
 
 
 @pytest.mark.parametrize("grants", [(), (Grant("container:x*", allowed=True),), (Grant("*", allowed=False),)])

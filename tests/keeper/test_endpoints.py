@@ -162,6 +162,7 @@ def test_an_answer_byte_by_byte_costs_no_more_than_its_bytes(pieces: list[bytes]
         return real(data, most, ended=ended)
 
     with raw_server(drip) as port, pytest.MonkeyPatch.context() as patch:
+        # the real one, counted: how long it takes would depend on the machine
         patch.setattr(http, "parse", counted)
         assert look(http=f"http://{LOCALHOST}:{port}/", timeout="20s", body="789") == {}
     assert calls == 1
@@ -307,11 +308,12 @@ async def main():
     script = (
         "ip link add v0 type veth peer name v1; ip link set v0 up; ip link set v1 up;"
         "ip addr add 192.0.2.1/24 dev v0;"
-        "ip neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev v0"
+        "ip neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev v0; ip addr add fe80::1/64 dev v0 nodad"
     )
     subprocess.run(["sh", "-euc", script], check=True)
     print("192.0.2.1", await told("192.0.2.1"))
     print("192.0.2.2", await told("192.0.2.2", 300_000))
+    print("fe80::1%v0", await told("fe80::1%v0"))
     allow("1 0")
     print(await told("127.0.0.1"))
 
@@ -328,6 +330,7 @@ def test_a_real_ping() -> None:
         "192.0.2.2 network is unreachable",
         "192.0.2.1 answers",
         "192.0.2.2 no answer within 300ms",
+        "fe80::1%v0 answers",
     ]
     assert last in ("it may not ping", "answers"), "by the program, where it is"
 

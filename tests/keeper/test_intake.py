@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -14,6 +15,7 @@ from rota_agents.home_keeper.probes.polling import Observation
 from rota_agents.home_keeper.words import Finding, Target
 
 from .kit import WEB, House, finding
+from .loop import FakeLoop
 
 DATABASE = "unit:postgresql.service"
 
@@ -128,20 +130,16 @@ class Breaks:
 
 def test_a_source_that_breaks_is_blind_and_begun_again() -> None:
     async def work() -> None:
-        inbox, source, pauses = Inbox(), Breaks(), list[float]()
-        real = asyncio.sleep
-
-        async def sleep(seconds: float) -> None:
-            pauses.append(seconds)
-            await real(0)
-
-        asyncio.sleep = sleep  # type: ignore[assignment]
-        try:
-            task = asyncio.create_task(keep_following(source, inbox.put_nowait))
-            found = [item.what for _ in range(3) if (item := await inbox.get(5)) is not None]
-        finally:
-            asyncio.sleep = real
-            task.cancel()
+        inbox, now = Inbox(), asyncio.get_running_loop().time
+        task = asyncio.create_task(keep_following(Breaks(), inbox.put_nowait))
+        found, times = [], []
+        for _ in range(3):
+            item = await inbox.get(5)
+            assert item is not None
+            found.append(item.what)
+            times.append(now())
+        task.cancel()
+        await asyncio.wait([task])
         blind = [
             one.findings[Target("check", "units")][0] for one in found[:2] if isinstance(one, Observation)
         ]
@@ -149,6 +147,8 @@ def test_a_source_that_breaks_is_blind_and_begun_again() -> None:
         assert blind[0].summary == "check units cannot look: ValueError: a mistake"
         assert blind[0].since == blind[1].since
         assert isinstance(found[2], Observation) and found[2].first
-        assert pauses[:2] == [1.0, 2.0]
+        assert [round(later - at, 3) for at, later in itertools.pairwise(times)] == [1, 2]
 
-    ran(work)
+    loop = FakeLoop()
+    loop.run_until_complete(work())
+    loop.close()

@@ -193,3 +193,28 @@ def test_a_resolver_that_hangs_is_asked_once() -> None:
     silent = ["no answer within 1s resolve nas.example"]
     answers = ["answers resolve nas.example"]
     assert namespace(SILENT).splitlines() == [*silent * 3, *["True"] * 2, *answers]
+
+
+ADDRESSES = """
+import asyncio, pathlib, subprocess, tempfile
+from rota_agents.home_keeper.probes import network
+from rota_agents.home_keeper.probes.threads import Threads
+
+with tempfile.NamedTemporaryFile("w") as hosts:
+    hosts.write("192.0.2.1 nas\\n192.0.2.2 nas\\n192.0.2.3 nas\\n")
+    hosts.flush()
+    subprocess.run(["mount", "--bind", hosts.name, "/etc/hosts"], check=True)
+
+asked = []
+
+async def reach(host, port):
+    asked.append(host)
+    await asyncio.sleep(60 if len(asked) < 3 else 0.1)
+    return port
+
+print(asyncio.run(network.first_of(Threads(), "nas", 22, 3_000_000, reach)), *sorted(asked))
+"""
+
+
+def test_an_address_that_is_silent_leaves_time_for_the_others() -> None:
+    assert namespace(ADDRESSES) == "22 192.0.2.1 192.0.2.2 192.0.2.3\n"

@@ -21,6 +21,7 @@ from rota_agents.home_keeper.probes.threads import Threads
 from rota_agents.home_keeper.words import Target
 
 from rota.errors import RotaError
+from tests.keeper.loop import FakeLoop
 
 S = 1_000_000
 
@@ -186,24 +187,6 @@ def test_one_that_hangs_or_fails_holds_up_no_other() -> None:
 
 def dice() -> random.Random:
     return random.Random(7)  # noqa: S311  (it must come again)
-
-
-class FakeLoop(asyncio.SelectorEventLoop):
-    """A loop whose time passes only while it waits: the schedule of a day in a moment."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.offset = 0.0
-        select = self._selector.select  # type: ignore[attr-defined]
-
-        def skip(timeout: float | None = None) -> Any:
-            self.offset += timeout or 0.0
-            return select(0)
-
-        self._selector.select = skip  # type: ignore[attr-defined]
-
-    def time(self) -> float:
-        return self.offset
 
 
 @pytest.mark.parametrize("took", [0.0, 4.0, 12.0])

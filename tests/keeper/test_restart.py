@@ -18,11 +18,11 @@ from rota_agents.home_keeper.checks.units import Past, Unit
 from rota_agents.home_keeper.core import Core
 from rota_agents.home_keeper.messages import Tick
 from rota_agents.home_keeper.probes import disks as disk_probes
-from rota_agents.home_keeper.probes import services
 from rota_agents.home_keeper.probes.clock import SystemClock
 from rota_agents.home_keeper.probes.gpus import Gpus
 from rota_agents.home_keeper.probes.host import Interfaces
 from rota_agents.home_keeper.probes.polling import Poll, Watcher
+from rota_agents.home_keeper.probes.rotad import RotadProbe
 from rota_agents.home_keeper.probes.threads import Threads
 from rota_agents.home_keeper.state import Reading as Clocks
 from rota_agents.home_keeper.words import Finding, Target
@@ -179,7 +179,7 @@ def test_for_how_long_something_was_so_is_counted_on() -> None:
         Finding(one.target, one.problem, "warning", START, "left", one.details)
         for one in upkeep.rotad(silent, found)
     ]
-    probe = services.RotadProbe(S, address="unix:path=/nonexistent")
+    probe = RotadProbe(S, address="unix:path=/nonexistent")
     again = look_again(left, probe, lambda facts, _: upkeep.rotad(facts, found))
     assert sorted((str(one.target), one.problem) for one in again) == [
         ("agent:a", "failed"), ("rotad:bus", "unreachable")

@@ -275,17 +275,23 @@ def kept(before: Iterable[Table], after: Iterable[Table]) -> list[str]:
     ]
 
 
-def rebuilt(before: Sequence[Table], after: Sequence[Table], reach: int) -> list[str]:
+def rebuilt(before: Sequence[Table], after: Sequence[Table], losses: Sequence[Loss]) -> list[str]:
     """Return what is wrong with a record made again from the journal.
 
     Args:
         before: the runs of the old record.
         after: those of the new one.
-        reach: from this moment on (microseconds since 1970) the journal is whole.
+        losses: when the journal lost entries. After the last of them it is whole; of what is in one, a
+            damaged file may give away more to who reads it from its head than to who goes on in it.
     """
+    reach = max((loss.end for loss in losses), default=0)
     faults = [f"{run}: rebuilt {count} times" for run, count in Counter(_ids(after)).items() if count > 1]
     old, new = ({run["id"]: run for run in runs} for runs in (before, after))
-    faults += [f"{run}: only in the rebuilt record" for run in new if run not in old]
+    faults += [
+        f"{name}: only in the rebuilt record"
+        for name, run in new.items()
+        if name not in old and not _lost(losses, run["started"])
+    ]
     for run in before:
         again = new.get(run["id"])
         if run["started"] >= reach and again != run:

@@ -400,13 +400,12 @@ class Storm:
 
     def _judge_rebuilt(self) -> None:
         """Throw the store away, and compare what the journal gives back."""
-        reach = max((loss.end for loss in self.account.losses), default=0)
         self.machine.run(
             "systemctl stop storm-follow; systemctl stop rotad; rm /var/lib/rota/rota.db*; "
             "systemctl start rotad"
         )
         self.filed()
-        self.account.faults += storm.rebuilt(self.account.runs, self.runs(), reach)
+        self.account.faults += storm.rebuilt(self.account.runs, self.runs(), self.account.losses)
 
 
 def _lines(text: str) -> list[Run]:

@@ -42,7 +42,7 @@ def test_alice_may_look_and_nothing_else(sleeper: House) -> None:
 READING = {
     MANAGER_INTERFACE: {
         *("ListAgents", "GetAgent", "ListRuns", "GetRun", "Why"),
-        *("Stats", "Events", "SeqAt", "Metrics", "Keeper"),
+        *("Stats", "Events", "SeqAt", "Metrics", "Health", "Keeper"),
     },
     AGENT_INTERFACE: {"Describe", "ListRuns", "Events", "Why"},
 }

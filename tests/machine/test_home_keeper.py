@@ -470,6 +470,17 @@ def test_least_privilege(kept: Kept) -> None:
     assert not kept.machine.run(errors).stdout
 
 
+def test_what_it_consists_of_is_no_agent(kept: Kept) -> None:
+    """Units whose names begin as those of agents: they have no runs, and the group rota may not stop them."""
+    machine = kept.machine
+    for unit in (KEEPER_SERVICE, f"{PROXY}.service"):
+        assert kept.state(unit) == "active"
+        stop = ["systemctl", "--no-ask-password", "stop", unit]
+        assert machine.run(stop, user="bob", check=False).returncode
+        assert kept.state(unit) == "active"
+    assert not {"home-keeper", "docker-proxy"} & {run["agent"] for run in kept.json("runs -n 1000")}
+
+
 def test_without_it_nothing_of_it_is_left(kept: Kept) -> None:
     machine = kept.machine
     rest, _, _ = DECLARED.partition("[keeper]")

@@ -108,7 +108,7 @@ def test_mistakes_are_called_by_their_options(tmp_path: Path) -> None:
     assert [str(problem) for problem in loaded(tmp_path, found["declarations"]).problems] == [
         'services.rota.homeKeeper.targets."unit:sshd.service": is never touched (unit:sshd.service);'
         ' write mode = "observe", or leave it out',
-        'services.rota.homeKeeper.policy.remedy: "agent:b": no such agent',
+        'services.rota.homeKeeper.policy.remedy: "agent:b": no such agent; declare one of this name',
     ]
 
 

@@ -18,6 +18,7 @@ from .disks import Volumes, drives
 from .http import try_http
 from .network import dns, ping, tcp
 from .polling import Poll
+from .rotad import RotadProbe
 from .threads import Threads
 
 _TIMEOUT = 10 * SECOND
@@ -114,7 +115,7 @@ def _upkeep(watches: Watches, threads: Threads) -> Iterator[Poll[Any]]:
         yield Poll("journal", watches.journal_interval, timeout, look, lambda facts, _: upkeep.journal(facts))
     if _any(watches, "rotad", "rotad_lag", "failing", "missed"):
         often = max(interval, _ROTAD_INTERVAL)
-        ask = services.RotadProbe(_TIMEOUT)
+        ask = RotadProbe(_TIMEOUT)
         yield Poll(
             "rotad", often, 2 * _TIMEOUT, ask, lambda facts, _: upkeep.rotad(facts, limits), ask.recall
         )
