@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from .checks.words import clip
+from .checks.blind import blind
 from .messages import Happening, Observed, Reply
 from .probes.polling import Observation
 from .state import State
@@ -108,6 +108,15 @@ class Inbox:
         return item
 
 
+def left(state: State) -> dict[str, list[Finding]]:
+    """Return the findings that are open, by check."""
+    found: dict[str, list[Finding]] = {}
+    for case in state.cases.values():
+        for item in case.open.values():
+            found.setdefault(item.check, []).append(item.finding)
+    return found
+
+
 def observed(observation: Observation, state: State) -> Iterator[Observed]:
     """Yield what a check found that is not known to be so: target by target.
 
@@ -141,8 +150,6 @@ async def keep_following(source: Source, put: Callable[[Observation], None]) -> 
         if time.monotonic() - began > 2 * _MOST:
             pause, blind_since = 1.0, 0
         blind_since = blind_since or at
-        text = f"check {source.name} cannot look: {clip(why, 200)}"
-        blind = Finding(target, "blind", "warning", blind_since, text, {"why": why})
-        put(Observation(source.name, at, {target: (blind,)}))
+        put(Observation(source.name, at, {target: (blind(source.name, blind_since, why),)}))
         await asyncio.sleep(pause)
         pause = min(2 * pause, _MOST)

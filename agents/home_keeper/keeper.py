@@ -39,7 +39,7 @@ from rota.systemd import connect, until_lost
 from . import settings, view
 from .core import Core
 from .desk import Desk
-from .intake import Inbox, Item, keep_following, observed
+from .intake import Inbox, Item, keep_following, left, observed
 from .messages import Acknowledge, Act, Effect, Ended, Happening, Reply, Tell, Tick
 from .parts import Parts
 from .probes.polling import Observation, poll_all
@@ -118,8 +118,10 @@ class Keeper:
             loop.add_signal_handler(number, self._stop.set)
         log.info("keeping the house with %d checks", len(names))
         put = self._inbox.put_nowait
+        known = left(self._core.state)
+        self._parts.recall(known)
         self._watching = [loop.create_task(keep_following(source, put)) for source in sources]
-        self._watching += [loop.create_task(poll_all(checks, self._inbox))] if checks else []
+        self._watching += [loop.create_task(poll_all(checks, self._inbox, known))] if checks else []
         tasks = [*self._watching, *map(loop.create_task, (self._steps(), self._forget()))]
         tasks += [loop.create_task(self._stop.wait()), loop.create_task(until_lost(bus))]
         sd.notify("READY=1")

@@ -6,7 +6,7 @@ what it did, as JSON takes it; where it fails, it raises RotaError.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from rota.keeper_config import Config
@@ -18,7 +18,7 @@ from .probes import hosts
 from .probes.units import UnitSource
 from .remedies import agents, clean, commands, containers, units
 from .remedies.jobs import Jobs
-from .words import Action, Remedy
+from .words import Action, Finding, Remedy
 
 Carry = Callable[[Action], Awaitable[Mapping[str, Any]]]
 
@@ -54,6 +54,12 @@ class Parts:
             **units.remedies(),
         }
         self._config = config
+
+    def recall(self, left: Mapping[str, Sequence[Finding]]) -> None:
+        """Tell sources which of their findings were open when the keeper ended, by check."""
+        for source in self.sources:
+            if isinstance(source, UnitSource | hosts.HostSource):
+                source.recall(left.get(source.name, ()))
 
     def patience(self, remedy: Remedy) -> float | None:
         """Return how long a remedy may take, seconds: longer than what it starts is given by others.

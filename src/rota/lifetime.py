@@ -17,10 +17,11 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from rota.events import NOTHING_RAN, Run
+from rota.quantity import USEC
 
 
 def _microseconds(*seconds: float) -> tuple[int, ...]:
-    return tuple(round(one * 1_000_000) for one in seconds)
+    return tuple(round(one * USEC) for one in seconds)
 
 
 BEYOND = 2**63 - 1

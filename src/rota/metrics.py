@@ -24,11 +24,11 @@ from prometheus_client.registry import Collector
 from rota import __version__
 from rota.events import REAL
 from rota.lifetime import BEYOND, HISTOGRAMS
+from rota.quantity import USEC
 
 RESULTS = REAL
 """Values of the label `result`."""
 
-_SECOND = 1_000_000
 _Table = Mapping[str, Any]
 _Point = tuple[tuple[str, ...], tuple[Any, ...]]
 """Values of the labels, and what add_metric() of the family takes beside them."""
@@ -124,7 +124,7 @@ def _missed(reading: Reading) -> Iterator[_Point]:
 def _histogram(field: str) -> Callable[[Reading], Iterator[_Point]]:
     """Return what makes a histogram of each agent's buckets; of durations with the last run as exemplar."""
     bounds = (*HISTOGRAMS[field].bounds, BEYOND)
-    names = (*(str(bound / _SECOND) for bound in bounds[:-1]), "+Inf")
+    names = (*(str(bound / USEC) for bound in bounds[:-1]), "+Inf")
 
     def points(reading: Reading) -> Iterator[_Point]:
         for agent in reading.agents:
@@ -132,10 +132,10 @@ def _histogram(field: str) -> Callable[[Reading], Iterator[_Point]]:
             cumulated = accumulate(counts.get(bound, 0) for bound in bounds)
             buckets: list[tuple[Any, ...]] = list(zip(names, cumulated, strict=True))
             if field == "durations" and (sample := agent["sample"]) is not None:
-                took, ended = sample["took"] / _SECOND, sample["ended"] / _SECOND
+                took, ended = sample["took"] / USEC, sample["ended"] / USEC
                 index = bounds.index(HISTOGRAMS[field].bucket(sample["took"]))
                 buckets[index] += (Exemplar({"run": sample["run"]}, took, ended),)
-            yield (agent["agent"],), (buckets, agent.get(HISTOGRAMS[field].total, 0) / _SECOND)
+            yield (agent["agent"],), (buckets, agent.get(HISTOGRAMS[field].total, 0) / USEC)
 
     return points
 
@@ -170,9 +170,9 @@ def _remedies(reading: Reading) -> Iterator[_Point]:
 def _recoveries(reading: Reading) -> Iterator[_Point]:
     if reading.keeper is not None:
         for one in reading.keeper["recoveries"]:
-            bounds = [str(bound / _SECOND) for bound, _ in one["buckets"][:-1]]
+            bounds = [str(bound / USEC) for bound, _ in one["buckets"][:-1]]
             cumulated = accumulate(count for _, count in one["buckets"])
-            yield (one["by"],), (list(zip((*bounds, "+Inf"), cumulated, strict=True)), one["usec"] / _SECOND)
+            yield (one["by"],), (list(zip((*bounds, "+Inf"), cumulated, strict=True)), one["usec"] / USEC)
 
 
 _AGENT = ("agent",)
@@ -191,7 +191,7 @@ FAMILIES = (
         "gauge",
         "For how long the oldest journal entry about agents has been waiting to be recorded; 0 when none is.",
         (),
-        _of_rotad("lag", _SECOND),
+        _of_rotad("lag", USEC),
     ),
     Family(
         "rota_rotad_events_total",
@@ -214,21 +214,21 @@ FAMILIES = (
         "gauge",
         "When its timer starts it next; absent if none does.",
         _AGENT,
-        _of_agents("next", _SECOND),
+        _of_agents("next", USEC),
     ),
     Family(
         "rota_agent_last_run_timestamp_seconds",
         "gauge",
         "When the last run that was started ended; absent before the first.",
         _AGENT,
-        _of_agents("last_run", _SECOND),
+        _of_agents("last_run", USEC),
     ),
     Family(
         "rota_agent_last_success_timestamp_seconds",
         "gauge",
         "When the last run that succeeded ended; absent before the first.",
         _AGENT,
-        _of_agents("last_success", _SECOND),
+        _of_agents("last_success", USEC),
     ),
     Family("rota_runs_total", "counter", "Runs that are over, by result.", ("agent", "result"), _runs),
     Family(
@@ -251,7 +251,7 @@ FAMILIES = (
         "counter",
         "Processor time that runs used.",
         _AGENT,
-        _of_agents("cpu_usec", _SECOND, default=0),
+        _of_agents("cpu_usec", USEC, default=0),
     ),
     Family(
         "rota_keeper_up",
@@ -300,7 +300,7 @@ FAMILIES = (
         "gauge",
         "When its step loop came round last: once a minute at least.",
         (),
-        _of_keeper("turned", _SECOND),
+        _of_keeper("turned", USEC),
     ),
 )
 """Every metric there is, in the order in which they are exposed; docs/metrics.md is made from this."""

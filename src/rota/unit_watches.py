@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rota.keeper_rules import matches
+from rota.quantity import USEC
 
-_SECOND = 1_000_000
-_MINUTE = 60 * _SECOND
+_MINUTE = 60 * USEC
 
 OURS = ("rota-*.service", "rota-*.timer")
 """Units of agents: of these there are runs, and findings of the kind `agent`."""
@@ -68,8 +68,8 @@ class Host:
     key: str
     known_hosts: str
     port: int = 22
-    interval: int = 30 * _SECOND
-    timeout: int = 10 * _SECOND
+    interval: int = 30 * USEC
+    timeout: int = 10 * USEC
     patience: int = 2 * _MINUTE
     severity: str = "warning"
     units: Units = Units()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from rota.keeper_rules import Override
 from rota.names import BUS_NAME
 from rota.notifier import Notifier
 from rota.systemd import connect
-from rota.watches import Watches
+from rota.watches import Limit, Watches
 from tests.bus.house import House
-from tests.bus.keeper_kit import DOOR, Caller, Door, Kept, kept, rules, watching
+from tests.bus.keeper_kit import DOOR, Caller, Door, Kept, S, kept, rules, watching
 from tests.sinks import webhook
 
 OPENER = """
@@ -140,6 +141,29 @@ def test_a_run_that_fails_is_a_failed_remedy(private_bus: str, tmp_path: Path) -
                 assert paused == ["paused is paused"] * 2
         finally:
             agents.end()
+
+    asyncio.run(main())
+
+
+def test_what_a_new_keeper_has_not_seen_for_long_enough_is_not_closed(
+    private_bus: str, tmp_path: Path
+) -> None:
+    """Of a door that has been shut all the time, a finding that takes a second to open is told once."""
+    door = Door()
+    shut = replace(door.watched(), unreachable=(Limit("critical", 1, 0, S),))
+    watches = Watches(endpoints={"door": shut})
+
+    async def main() -> None:
+        with kept(tmp_path, private_bus, rules(), watches) as keeper:
+            caller = await Caller.on(private_bus)
+            await caller.there()
+            await caller.until(lambda: caller.kinds("finding-opened"), "it to be found")
+            keeper.kill()
+            keeper.start()
+            await caller.there()
+            await asyncio.sleep(3)  # in which it would be closed, and opened again
+            found = await caller.kinds("started", "finding-opened", "finding-closed")
+            assert found == ["started", "finding-opened", "started"]
 
     asyncio.run(main())
 

@@ -37,6 +37,7 @@ from rota.watch_rules import limits, resolve
 from rota.watches import Disk
 from rota.watching import Watching
 from tests.keeper.hanging import alone, hanging
+from tests.keeper.servers import namespace
 
 S, MIB, GIB = 1_000_000, 1024**2, 1024**3
 RULES = Disk(limits("space", declared=True), limits("inodes", declared=True), 100 * GIB)
@@ -75,6 +76,7 @@ def test_a_full_disk_in_words() -> None:
         (replace(SRV, used_percent=50, inodes=0, inodes_free=0), []),
         (replace(SRV, read_only="meant"), []),
         (replace(SRV, used_percent=50, read_only="error"), ["read-only"]),
+        (replace(SRV, used_percent=50, read_only="unclear"), ["read-only"]),
         (replace(SRV, used_percent=50, read_only="remounted"), ["read-only"]),
         (Volume("/srv", unanswered="no answer within 5s"), ["unreachable"]),
     ],
@@ -122,7 +124,7 @@ MOUNTS = """22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 
 
 def test_the_kernel_gave_up_on_some_of_them() -> None:
-    assert given_up(MOUNTS) == {23, 24}
+    assert given_up(MOUNTS) == {23: "unclear", 24: "error"}
     with pytest.raises(Malformed, match=r"^/proc/self/mountinfo is not as expected"):
         given_up(MOUNTS + "rubbish\n")
 
@@ -218,6 +220,34 @@ def test_a_real_file_system_is_remounted(mounted: Path) -> None:
         assert await keeper.look() == {}
 
     asyncio.run(live())
+
+
+REMOUNTED = """
+import subprocess, tempfile
+from rota_agents.home_keeper.checks.disks import given_up
+
+def mount(*words):
+    subprocess.run(["mount", *words], check=True)
+
+mount("--make-rprivate", "/")
+with tempfile.TemporaryDirectory() as point:
+    mount("-t", "tmpfs", "none", point)
+    mount("--make-rshared", "/")
+    script = "echo ready; read go; cat /proc/self/mountinfo"
+    command = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", script]
+    sandbox = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    sandbox.stdout.readline()
+    mount("-o", "remount,ro", point)
+    seen, _ = sandbox.communicate("go\\n")
+    print(*given_up("".join(line for line in seen.splitlines(keepends=True) if point in line)).values())
+    subprocess.run(["umount", "--lazy", point], check=True)
+"""
+
+
+def test_in_a_sandbox_a_remount_is_not_taken_for_an_error() -> None:
+    assert namespace(REMOUNTED).split() == ["unclear"]
+    (told,) = found(replace(SRV, used_percent=50, read_only="unclear"))
+    assert "since an error, to protect /dev/sdb1, or since somebody remounted it" in told.summary
 
 
 def test_one_that_hangs_does_not_hold_up_the_others(tmp_path: Path) -> None:

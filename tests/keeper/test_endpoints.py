@@ -7,7 +7,6 @@ import contextlib
 import socket
 import ssl
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -22,32 +21,16 @@ from rota_agents.home_keeper.checks.readings import Memory, settle
 from rota_agents.home_keeper.checks.words import Malformed
 from rota_agents.home_keeper.probes import Unavailable, http
 from rota_agents.home_keeper.probes import network as probes
-from rota_agents.home_keeper.probes.polling import Watcher, wall_clock
-from rota_agents.home_keeper.probes.polls import polls
 
-from rota.watch_rules import breaches, resolve
+from rota.watch_rules import resolve
 from rota.watches import shown
 from rota.watching import Watching
+from tests.keeper.looking import look
 from tests.keeper.servers import LOCALHOST, certificate, free_port, namespace, raw_server, web_server
 
 S = 1_000_000
 DAY = 86_400 * S
 NOW = 1_796_029_200 * S
-
-
-def look(**declared: Any) -> dict[str, str]:
-    """Look once at an endpoint as it would be declared; return problems with their summaries."""
-    keys = {"hold": "0s", "timeout": "5s", **declared}
-    watching = Watching.model_validate({"endpoints": {"nas": keys}})
-    assert not list(breaches(watching))
-    (poll,) = (one for one in polls(resolve(watching)) if one.name == "endpoint-nas")
-
-    async def live() -> dict[str, str]:
-        observation = await Watcher(poll).look(wall_clock)
-        assert observation is not None
-        return {one.problem: one.summary for found in observation.findings.values() for one in found}
-
-    return asyncio.run(live())
 
 
 def test_tcp_that_accepts() -> None:
@@ -198,16 +181,21 @@ def test_headers_without_end() -> None:
         assert "what answers is no HTTP server" in found["unreachable"]
 
 
-def test_an_answer_byte_by_byte_costs_no_more_than_its_bytes() -> None:
-    """Parsing at each byte would take the square of them: minutes, for this one."""
-    size = 100_000
+LINE = b"HTTP/1.1 200 OK\r\n"
+PLAIN = [LINE + b"Content-Length: 100000\r\n\r\n", *[b"0123456789"] * 10_000]
+CHUNKED = [LINE + b"Transfer-Encoding: chunked\r\n\r\n", *[b"4\r\n\r\n\r\n\r\n"] * 10_000]
+END = b"3\r\n789\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize("pieces", [PLAIN, [*CHUNKED, END], [*CHUNKED, END[:-2], b"X: y\r\n", b"\r\n"]])
+def test_an_answer_byte_by_byte_costs_no_more_than_its_bytes(pieces: list[bytes]) -> None:
+    """Parsing at each piece would take the square of them: minutes, for these."""
 
     def drip(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.recv(65536)
-        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
-        for _ in range(size // 10):
-            sock.sendall(b"0123456789")
+        for piece in pieces:
+            sock.sendall(piece)
         sock.recv(1)  # and does not hang up
 
     calls = 0
@@ -223,6 +211,27 @@ def test_an_answer_byte_by_byte_costs_no_more_than_its_bytes() -> None:
         patch.setattr(http, "parse", counted)
         assert look(http=f"http://{LOCALHOST}:{port}/", timeout="20s", body="789") == {}
     assert calls == 1
+
+
+@pytest.mark.parametrize(
+    ("pieces", "why"),
+    [
+        ([b"x\r\n"], "what answers is no HTTP server"),
+        ([b"-1\r\n"], "what answers is no HTTP server"),
+        ([bytes(70_000)], "what answers is no HTTP server"),
+        ([b"1;" + b"x" * 60_000 + b"\r\n.\r\n"] * 200, "its answer is hidden"),
+    ],
+)
+def test_chunks_that_are_none(pieces: list[bytes], why: str) -> None:
+    def serve(sock: socket.socket) -> None:
+        sock.recv(65536)
+        sock.sendall(CHUNKED[0])
+        for piece in pieces:
+            sock.sendall(piece)
+        sock.recv(1)
+
+    with raw_server(serve) as port:
+        assert why in look(http=f"http://{LOCALHOST}:{port}/", timeout="20s")["unreachable"]
 
 
 @pytest.fixture(scope="module")
@@ -323,95 +332,6 @@ def test_an_answer_in_pieces_is_the_same(length: int, cut: int) -> None:
     assert found is not None and found.body == b"x" * length
 
 
-@contextlib.contextmanager
-def name_server() -> Iterator[int]:
-    """A name server, by dnspython, over UDP and TCP."""
-    pytest.importorskip("dns", reason="no dnspython")
-    import dns.flags
-    import dns.message
-    import dns.query
-    import dns.rcode
-    import dns.rrset
-
-    zone = {
-        ("nas.home.", "A"): ["192.168.1.2", "192.168.1.3"],
-        ("nas.home.", "AAAA"): ["fd00::2"],
-        ("www.home.", "A"): ["192.168.1.2"],
-        ("home.", "MX"): ["10 mail.home."],
-        ("home.", "TXT"): ['"one " "two"'],
-    }
-
-    def answer(wire: bytes, *, long: bool) -> bytes:
-        question = dns.message.from_wire(wire)
-        asked = question.question[0]
-        reply = dns.message.make_response(question)
-        kind = dns.rdatatype.to_text(asked.rdtype)
-        if str(asked.name) == "www.home.":
-            reply.answer.append(dns.rrset.from_text("www.home.", 60, "IN", "CNAME", "nas.home."))
-        if str(asked.name) == "long.home." and not long:
-            reply.flags |= dns.flags.TC
-        elif str(asked.name) == "long.home.":
-            reply.answer.append(dns.rrset.from_text("long.home.", 60, "IN", "A", "10.0.0.1"))
-        elif (str(asked.name), kind) in zone:
-            reply.answer.append(
-                dns.rrset.from_text(str(asked.name), 60, "IN", kind, *zone[str(asked.name), kind])
-            )
-        elif not any(name == str(asked.name) for name, _ in zone):
-            reply.set_rcode(dns.rcode.NXDOMAIN)
-        return bytes(reply.to_wire())
-
-    def stream(sock: socket.socket) -> None:
-        size = int.from_bytes(sock.recv(2, socket.MSG_WAITALL), "big")
-        reply = answer(sock.recv(size, socket.MSG_WAITALL), long=True)
-        sock.sendall(len(reply).to_bytes(2, "big") + reply)
-
-    def datagrams(sock: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                wire, peer = sock.recvfrom(4096)
-                sock.sendto(answer(wire, long=False), peer)
-
-    with raw_server(stream) as port, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind((LOCALHOST, port))
-        threading.Thread(target=datagrams, args=(sock,), daemon=True).start()
-        yield port
-
-
-def test_names() -> None:
-    with name_server() as port:
-
-        def ask(name: str, **more: Any) -> dict[str, str]:
-            found = look(dns={"name": name, "server": LOCALHOST, "port": port, **more})
-            return {problem: said.removeprefix("nas: ") for problem, said in found.items()}
-
-        assert ask("nas.home") == {}
-        assert ask("nas.home", expect=["192.168.1.2"]) == {}
-        assert ask("nas.home", record="AAAA", expect=["fd00::2"]) == {}
-        assert ask("www.home", expect=["192.168.1.2"]) == {}
-        assert ask("home", record="MX", expect=["10 mail.home"]) == {}
-        assert ask("home", record="TXT", expect=["one two"]) == {}
-        assert ask("long.home", expect=["10.0.0.1"]) == {}, "cut off over UDP, whole over TCP"
-        assert ask("nas.home", expect=["192.168.1.9"]) == {
-            "answer": "A nas.home is 192.168.1.2, 192.168.1.3, without 192.168.1.9"
-        }
-        assert ask("none.home") == {"answer": "A none.home is NXDOMAIN"}
-        assert ask("nas.home", record="TXT") == {"answer": "TXT nas.home is nothing"}
-
-
-def test_a_name_server_that_is_not_there() -> None:
-    pytest.importorskip("dns", reason="no dnspython")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind((LOCALHOST, 0))
-        question = {"name": "nas.home", "server": LOCALHOST, "port": sock.getsockname()[1]}
-        assert "no answer within 500ms" in look(dns=question, timeout="500ms")["unreachable"]
-
-
-def test_without_dnspython_the_check_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    # here it is installed; None is how Python marks a module that is not to be found
-    monkeypatch.setitem(__import__("sys").modules, "dns", None)
-    assert "dnspython is missing; install python3-dnspython" in look(dns={"name": "nas.home"})["blind"]
-
-
 PING = """
 import asyncio, pathlib, subprocess
 from rota_agents.home_keeper.probes import Unavailable, network
@@ -460,6 +380,27 @@ def test_a_real_ping() -> None:
     assert last in ("it may not ping", "answers"), "by the program, where it is"
 
 
+def test_a_ping_that_cannot_be_sent_is_told_at_once(tmp_path: Path) -> None:
+    """As where a packet filter drops what is sent; here nobody is left to receive it."""
+
+    async def live() -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as silent:
+                silent.bind(str(tmp_path / "silent"))
+                sock.connect(str(tmp_path / "silent"))
+                waiting = asyncio.create_task(probes._echo(sock, 8, 0, 60 * S))
+                await asyncio.sleep(0.1)
+                waiting.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await waiting
+            refused = asyncio.create_task(probes._echo(sock, 8, 0, 60 * S))
+            await asyncio.wait([refused], timeout=10)
+            assert refused.done() and isinstance(refused.exception(), ConnectionRefusedError)
+
+    asyncio.run(live())
+
+
 def test_the_program_ping_is_asked_where_the_socket_is_not_allowed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -480,73 +421,3 @@ def test_the_program_ping_is_asked_where_the_socket_is_not_allowed(
         else:
             with pytest.raises(error, match=None if status == 1 else "^unknown host$"):
                 asyncio.run(ping())
-
-
-SILENT = """
-import asyncio, pathlib, socket, subprocess, tempfile
-from rota_agents.home_keeper.probes import network
-from rota_agents.home_keeper.probes.threads import Threads
-
-def mount(*command):
-    if pathlib.Path(command[-1]).exists():
-        subprocess.run(["mount", *command], check=True)
-
-with tempfile.TemporaryDirectory() as folder:
-    for name, text in (
-        ("resolv.conf", "nameserver 127.0.0.1\\noptions timeout:30 attempts:1\\n"),
-        ("nsswitch.conf", "hosts: files dns\\n"),
-    ):
-        pathlib.Path(folder, name).write_text(text)
-        mount("--bind", f"{folder}/{name}", f"/etc/{name}")
-    mount("-t", "tmpfs", "none", "/run/nscd")
-
-async def main():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
-        server.bind(("127.0.0.1", 53))
-        threads = Threads()
-        for _ in range(3):
-            found = await network.tried(1_000_000, network.addresses(threads, "nas.example"))
-            print(found.why, *threads.busy)
-        server.setblocking(False)
-        try:
-            while True:
-                print(b"nas\\x07example" in server.recv(512))
-        except BlockingIOError:
-            pass
-        found = await network.tried(5_000_000, network.addresses(threads, "localhost"))
-        print(found.why or "answers", *threads.busy)
-
-asyncio.run(main())
-"""
-
-
-def test_a_resolver_that_hangs_is_asked_once() -> None:
-    """Of all the tries there is one question about each of A and AAAA; and other names are resolved."""
-    silent = ["no answer within 1s resolve nas.example"]
-    answers = ["answers resolve nas.example"]
-    assert namespace(SILENT).splitlines() == [*silent * 3, *["True"] * 2, *answers]
-
-
-SEVERAL = """
-import asyncio, pathlib, subprocess, tempfile
-from rota_agents.home_keeper.probes import network
-from rota_agents.home_keeper.probes.threads import Threads
-
-with tempfile.NamedTemporaryFile("w") as hosts:
-    hosts.write("192.0.2.1 nas\\n192.0.2.2 nas\\n192.0.2.3 nas\\n")
-    hosts.flush()
-    subprocess.run(["mount", "--bind", hosts.name, "/etc/hosts"], check=True)
-
-asked = []
-
-async def reach(host, port):
-    asked.append(host)
-    await asyncio.sleep(60 if len(asked) < 3 else 0.1)
-    return port
-
-print(asyncio.run(network.first_of(Threads(), "nas", 22, 3_000_000, reach)), *sorted(asked))
-"""
-
-
-def test_an_address_that_is_silent_leaves_time_for_the_others() -> None:
-    assert namespace(SEVERAL) == "22 192.0.2.1 192.0.2.2 192.0.2.3\n"

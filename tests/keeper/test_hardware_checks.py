@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from rota_agents.home_keeper.probes.threads import Threads
 
 from rota.watch_rules import limits
 from rota.watching import TABLE
+from tests.keeper.nvml import Driver
 from tests.keeper.servers import namespace
 
 S = 1_000_000
@@ -172,3 +174,34 @@ def test_without_a_gpu_nothing_is_said() -> None:
     if Path("/proc/driver/nvidia").exists():
         pytest.skip("this machine has an NVIDIA GPU")
     assert asyncio.run(Gpus(Threads())()) == []
+
+
+def test_a_gpu_that_is_lost_is_lost_alone_and_until_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = Driver()
+    monkeypatch.setitem(sys.modules, "pynvml", driver)
+    gpus = Gpus(Threads())
+
+    def look() -> dict[str, str]:
+        return {one.name: one.unanswered for one in asyncio.run(gpus())}
+
+    well, lost = {"gpu0": "", "gpu1": ""}, {"gpu1": "", "gpu0": "GPU is lost"}
+    assert look() == well
+    driver.lost = "a"
+    assert [look(), look()] == [lost, lost]
+    driver.there = ["b"]
+    assert [look(), look()] == [{"gpu1": "", "gpu0": "it is gone"}] * 2, "as it is counted from then on"
+    driver.away = True
+    assert look() == {"gpu0": "Uninitialized", "gpu1": "Uninitialized"}
+    assert look() == dict.fromkeys(well, "Driver/library version mismatch")
+    driver.there, driver.lost, driver.away = ["a", "b"], "", False
+    assert look() == well
+    assert next(iter(asyncio.run(gpus()))) == Gpu("gpu0", "RTX", 1, 10, 40, uuid="a")
+
+
+def test_a_gpu_that_is_lost_from_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = Driver()
+    driver.lost = "b"
+    monkeypatch.setitem(sys.modules, "pynvml", driver)
+    assert {one.name: one.unanswered for one in asyncio.run(Gpus(Threads())())} == {
+        "gpu0": "", "gpu1": "GPU is lost"
+    }  # fmt: skip

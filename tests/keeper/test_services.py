@@ -118,6 +118,18 @@ def test_no_series_is_a_finding_and_heals_nothing() -> None:
     assert found == ()
 
 
+def test_no_series_is_well_where_that_is_fine() -> None:
+    """As with `up == 0`, and whichever way the limits go."""
+    down = Query("main", "up == 0", 30 * S, S, (Limit("warning", 0.5, 0.6), Limit("critical", 0.1, 0.2)))
+    hot = Query("main", "x > 80", 30 * S, S, (Limit("warning", 80, 75), Limit("critical", 90, 85)))
+    for rules, value in ((down, 0.0), (hot, 99.0)):
+        memory, found = settle(Memory(), network.query("q", [Series({}, value)], rules), S)
+        assert [one.severity for one in found] == ["critical"]
+        memory, found = settle(memory, network.query("q", [], rules), 2 * S)
+        assert found == ()
+        assert settle(memory, network.query("q", [Series({}, value)], rules), 3 * S)[1]
+
+
 def test_alerts_of_one_name_are_one_finding() -> None:
     facts = [
         Alert("DiskFull", {"instance": "a"}, "a is full", "warning"),
@@ -128,6 +140,14 @@ def test_alerts_of_one_name_are_one_finding() -> None:
     assert [(str(one.target), one.severity, one.summary) for one in found] == [
         ("query:main/DiskFull", "critical", "alert DiskFull fires: b is full, and 1 more")
     ]
+
+
+def test_of_many_alerts_the_worst_are_told() -> None:
+    facts = [Alert(f"A{number:05}", {}, "", "warning") for number in range(5000)]
+    _, found = settle(Memory(), network.alerts("main", [*facts, Alert("Z", {}, "", "critical")], []), S)
+    names = [one.target.name for one in found]
+    assert len(names) == network.MOST_ALERTS
+    assert names[0] == "main/A00000" and names[-1] == "main/Z"
 
 
 def checks(declared: dict[str, Any]) -> dict[str, Watcher[Any]]:

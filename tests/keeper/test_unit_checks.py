@@ -181,6 +181,14 @@ def test_a_unit_that_does_not_say_since_when_is_timed_by_what_was_seen() -> None
     assert found(judge(other, past, RULES, NOW + 5 * MINUTE)) == NOTHING
 
 
+def test_a_clock_that_is_set_makes_no_unit_older() -> None:
+    unit = Unit("a.service", "activating", "start", kind="notify", since=NOW, age=2 * S)
+    past = judge(unit, Past(), RULES, NOW).past
+    verdict = judge(replace(unit, age=4 * S), past, RULES, NOW + 60 * MINUTE)
+    assert found(verdict) == NOTHING
+    assert verdict.again == NOW + 65 * MINUTE - 4 * S
+
+
 def test_what_is_watched() -> None:
     rules = Units(ignore=("*.mount", "noisy.service"))
     assert rules.watches("a.service")

@@ -40,7 +40,9 @@ def box(bootable: None) -> Iterator[Machine]:
             run=f"[Service]\n{SLEEP}",
             zero="[Service]\nExecStart=/bin/sleep 0.5\n",
             base=f"[Service]\n{SLEEP}",
-            needy=f"[Unit]\nRequires=t-base.service\nAfter=t-base.service\n[Service]\n{SLEEP}",
+            brief="[Service]\nType=oneshot\nExecStart=/bin/true\n",
+            needy="[Unit]\nRequires=t-base.service t-brief.service\nAfter=t-base.service t-brief.service\n"
+            f"[Service]\n{SLEEP}",
             unmet=f"[Unit]\nConditionPathExists=/run/never\n[Service]\n{SLEEP}",
             ignored="[Service]\nExecStart=/bin/false\n",
         )
@@ -214,7 +216,45 @@ def test_what_is_stopped_with_a_unit_that_it_needs(box: Machine, watch: Watch) -
     box.run("systemctl start t-needy.service")
     watch.until(needy)
     box.run("systemctl stop t-needy.service")
-    assert watch.until(needy, "inactive")["severity"] == "info", "the other goes on"
+    by_hand = watch.until(needy, "inactive")
+    assert by_hand["severity"] == "info", "one goes on, and the other was over long before"
+    # The same where systemd forgets at once what is not needed any more, and where it does not.
+    box.run(
+        "systemctl add-wants --runtime --quiet multi-user.target t-needy.service; systemctl start t-needy"
+    )
+    watch.until(needy)
+    box.run("systemctl stop t-needy.service")
+    assert watch.until(needy, "inactive")["severity"] == "info"
+    box.run("systemctl start t-needy.service")
+    watch.until(needy)
+    box.run("systemctl stop t-base.service")
+    assert "stopped with t-base.service" in watch.until(needy, "inactive")["summary"]
+    box.run("systemctl start t-base.service")
+    pause(0.3)
+    assert "stopped with t-base.service" in watch.until(needy, "inactive")["summary"], "it was, and is down"
+    box.run("rm -r /run/systemd/system/multi-user.target.wants; systemctl daemon-reload")
+
+
+def test_what_ended_by_itself_is_not_stopped_by_a_job_that_does_nothing(box: Machine, watch: Watch) -> None:
+    zero = "unit:t-zero.service"
+    box.run("systemctl start t-zero.service")
+    watch.until(zero)
+    assert watch.until(zero, "inactive")["severity"] == "critical"
+    box.run("systemctl try-restart t-zero.service")
+    pause(0.5)
+    assert watch.until(zero, "inactive")["severity"] == "critical", "maintainer scripts do this"
+
+
+def test_a_shutdown_that_is_called_off(box: Machine, watch: Watch) -> None:
+    box.write(f"{PLACE}/shutdown.target.d/test.conf", "[Unit]\nRefuseManualStart=no\n")
+    declare(box, off="[Service]\nExecStart=/bin/false\n")
+    box.run("systemctl start --job-mode=ignore-dependencies shutdown.target")
+    box.run("systemctl start t-off.service", check=False)
+    pause(1)
+    assert watch.told("unit:t-off.service") == [], "what fails in a shutdown is no trouble"
+    box.run("systemctl stop --job-mode=ignore-dependencies shutdown.target")
+    watch.until("unit:t-off.service", "failed")
+    box.run(f"rm -r {PLACE}/shutdown.target.d; systemctl daemon-reload")
 
 
 def test_conditions_and_units_that_are_not_there(box: Machine, watch: Watch) -> None:

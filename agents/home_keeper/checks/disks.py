@@ -30,7 +30,8 @@ class Volume:
         used_percent: share of the bytes that those could have, as df counts; None if it has none to fill.
         inodes: how many there are; 0 where they are made as needed.
         inodes_free: how many are left.
-        read_only: "" or why nothing can be written: `error` (the kernel gave up), `remounted`, `meant`.
+        read_only: "" or why nothing can be written: `error` (the kernel says that it gave up), `unclear` (it
+            did, or somebody remounted it), `remounted`, `meant`.
         unanswered: why it could not be asked; "" if it could, and the numbers are only true then.
         points: all paths where it is mounted.
     """
@@ -48,25 +49,29 @@ class Volume:
     points: tuple[str, ...] = ()
 
 
-def given_up(mountinfo: str) -> frozenset[int]:
-    """Return the numbers of mounts that the kernel made read-only after an error (proc_pid_mountinfo(5)).
+def given_up(mountinfo: str) -> dict[int, str]:
+    """Return the mounts that turned read-only of themselves, it seems: why, see `Volume`, by their number.
 
-    Who mounts or remounts read-only sets both the mount and the file system so. After an error the mount's
-    own options still say rw; newer kernels say emergency_ro or shutdown among the file system's.
+    Who mounts or remounts read-only sets both the mount and the file system so (proc_pid_mountinfo(5)). After
+    an error the mount's own options still say rw; newer kernels say emergency_ro or shutdown among the file
+    system's. In a mount namespace of one's own, such as of a sandbox, somebody else's remount looks like an
+    error on older ones.
 
     Raises:
         Malformed: it is not as expected.
     """
-    found = set()
+    found = {}
     for line in mountinfo.splitlines():
         before, separator, after = line.partition(" - ")
         words, rest = before.split(" "), after.split(" ")
         if not separator or len(words) < 6 or len(rest) < 3 or not words[0].isdecimal():
             raise Malformed(f"{MOUNTINFO} is not as expected: {clip(line)!r}")
         own, shared = set(words[5].split(",")), set(rest[2].split(","))
-        if ("rw" in own and "ro" in shared) or shared & {"emergency_ro", "shutdown"}:
-            found.add(int(words[0]))
-    return frozenset(found)
+        if shared & {"emergency_ro", "shutdown"}:
+            found[int(words[0])] = "error"
+        elif "rw" in own and "ro" in shared:
+            found[int(words[0])] = "unclear"
+    return found
 
 
 _LEAST = 1e-6
@@ -95,6 +100,8 @@ def scaled(limits: Limits, total: int, enough: int) -> Limits:
 
 _READ_ONLY = {
     "error": "{point} is read-only since an error, to protect {source}; see journalctl -k, run fsck",
+    "unclear": "{point} is read-only since an error, to protect {source}, or since somebody remounted it; "
+    "see journalctl -k, after an error run fsck",
     "remounted": "{point} has become read-only: somebody remounted it, or {source} failed",
 }
 

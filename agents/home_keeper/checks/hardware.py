@@ -46,6 +46,7 @@ class Gpu:
         slowdown: °C at which it slows down; None if it does not say.
         xid: the last Xid error within the last ten minutes, 0 for none (NVIDIA's "XID Errors").
         unanswered: why it could not be asked, "" if it could.
+        uuid: what it is known by wherever it is put, "" if that is not known.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Gpu:
     slowdown: float | None = None
     xid: int = 0
     unanswered: str = ""
+    uuid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +134,14 @@ def gpus(facts: Iterable[Gpu], limits: AllLimits) -> Iterator[Reading]:
     for gpu in facts:
         about, known = f"{gpu.name} ({gpu.model})" if gpu.model else gpu.name, not gpu.unanswered
         lost = f"{about} does not answer: {gpu.unanswered}; often only a reboot brings it back"
-        yield Reading(Target("host", gpu.name), "gpu", float(not known), when_true("critical"), lost)
+        details: dict[str, Any] = {"model": gpu.model, "uuid": gpu.uuid}
+        yield Reading(Target("host", gpu.name), "gpu", float(not known), when_true("critical"), lost, details)
         if (found := limits.get("gpu_memory")) and (gpu.memory_total or not known):
             left = gpu.memory_total - (gpu.memory_used or 0)
             used = None if gpu.memory_used is None else 100 * gpu.memory_used / gpu.memory_total
             room = f"{size(left)} of {size(gpu.memory_total)} left"
             text = f"memory of {about} is {share(used or 0)} in use: {room}"
-            details: dict[str, Any] = {"used": gpu.memory_used, "total": gpu.memory_total}
+            details = {"used": gpu.memory_used, "total": gpu.memory_total}
             yield Reading(Target("host", f"{gpu.name}-memory"), "memory", used, found, text, details)
         if (found := limits.get("gpu_temperature")) and (gpu.slowdown is not None or not known):
             top = gpu.slowdown or 0.0

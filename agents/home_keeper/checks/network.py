@@ -12,7 +12,7 @@ from rota.watches import Database, Dns, Endpoint, Http, Limits, Query, shown
 
 from ..words import Target
 from .readings import Reading, when_true
-from .words import Malformed, clip, span
+from .words import SECOND, Malformed, clip, span
 
 _DAY = 86_400
 
@@ -79,7 +79,7 @@ def endpoint(name: str, facts: Tried, rules: Endpoint, now: int) -> Iterator[Rea
     text = f"{name} ({where}) does not answer: {clip(facts.why)}"
     yield Reading(target, "unreachable", float(down), rules.unreachable, text, {"where": where})
     if rules.slow:
-        took = None if facts.why else facts.took / 1_000_000
+        took = None if facts.why else facts.took / SECOND
         text = f"{name} ({where}) took {span(facts.took)} to answer"
         yield Reading(target, "slow", took, rules.slow, text, {"took": facts.took})
     if isinstance(facts, Answered) and rules.http is not None:
@@ -126,10 +126,10 @@ def _certificate(target: Target, facts: Answered, rules: Http, now: int) -> Read
         # However long it may be valid, nobody gets in.
         text = f"the {where} is not trusted: {clip(facts.distrust)}"
         return Reading(target, "certificate", -math.inf, rules.certificate, text, {"why": facts.distrust})
-    left = None if facts.expires is None else (facts.expires - now) / 1_000_000
-    text = f"the {where} expires in {span(max(left or 0, 0) * 1_000_000)}: renew it"
+    left = None if facts.expires is None else (facts.expires - now) / SECOND
+    text = f"the {where} expires in {span(max(left or 0, 0) * SECOND)}: renew it"
     if left is not None and left <= 0:
-        text = f"the {where} expired {span(-left * 1_000_000)} ago: renew it"
+        text = f"the {where} expired {span(-left * SECOND)} ago: renew it"
     return Reading(target, "certificate", left, rules.certificate, text, {"expires": facts.expires})
 
 
@@ -252,10 +252,15 @@ def _plain(value: float) -> float | str:
 
 SHOWN = 10
 """So many series, or alerts of one name, are told in details."""
+MOST_ALERTS = 200
+"""Names of alerts of one server that are findings; the worst of them, if it says that more fire."""
 
 
 def query(name: str, facts: Iterable[Series], rules: Query) -> Iterator[Reading]:
-    """Judge a query by the worst of its series."""
+    """Judge a query by the worst of its series; without any all is well, where that is no finding itself.
+
+    Comparisons such as `up == 0` have no series when what they ask for is not so.
+    """
     low = rules.limits[0].opens < rules.limits[0].closes
     ordered = sorted(facts, key=lambda one: (one.value if low else -one.value, _selector(one.labels)))
     worst = ordered[0] if ordered else None
@@ -267,7 +272,7 @@ def query(name: str, facts: Iterable[Series], rules: Query) -> Iterator[Reading]
         beyond = f", {bad} series are beyond it" if bad > 1 else ""
         limit = f"limit {rules.limits[0].opens:g}{rules.unit}{beyond}"
         text = f"{name}: {_selector(worst.labels)} is {worst.value:g}{rules.unit} ({limit})"
-    value = worst.value if worst else None
+    value = worst.value if worst else None if rules.absent else rules.limits[0].closes
     yield Reading(Target("query", name), "firing", value, rules.limits, clip(text, 200), details)
     if rules.absent:
         text = f"{name}: Prometheus has no value for {clip(rules.expression, 80)}"
@@ -276,13 +281,13 @@ def query(name: str, facts: Iterable[Series], rules: Query) -> Iterator[Reading]
 
 def alerts(server: str, facts: Iterable[Alert], ignored: Collection[str]) -> Iterator[Reading]:
     """Judge alerts that fire: those of one name are one finding, as severe as the worst."""
+    order = ("critical", "warning", "info")
     by_name: dict[str, list[Alert]] = {}
-    for alert in facts:
+    for alert in sorted(facts, key=lambda one: (order.index(one.severity), one.name)):
         if alert.name not in ignored:
             by_name.setdefault(alert.name, []).append(alert)
-    for name, found in sorted(by_name.items()):
-        order = ("critical", "warning", "info")
-        found.sort(key=lambda one: (order.index(one.severity), sorted(one.labels.items())))
+    for name in sorted([*by_name][:MOST_ALERTS]):
+        found = sorted(by_name[name], key=lambda one: (order.index(one.severity), sorted(one.labels.items())))
         first = found[0]
         text = f"alert {name} fires: {first.summary or _selector(first.labels)}"
         if len(found) > 1:
@@ -301,5 +306,5 @@ def database(name: str, facts: Tried, rules: Database) -> Iterator[Reading]:
     yield Reading(target, "unreachable", float(bool(facts.why)), rules.unreachable, text)
     if rules.slow:
         text = f"database {name} took {span(facts.took)} to answer"
-        value = None if facts.why else facts.took / 1_000_000
+        value = None if facts.why else facts.took / SECOND
         yield Reading(target, "slow", value, rules.slow, text, {"took": facts.took})

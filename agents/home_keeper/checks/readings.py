@@ -76,6 +76,20 @@ class Memory:
     findings: Mapping[tuple[Target, str], Finding] = field(default_factory=dict)
 
 
+def recalled(findings: Iterable[Finding]) -> Memory:
+    """Return what a check remembers of its findings that were open when the keeper ended.
+
+    They close as others do: when the value is good, and not because it is not yet known to be bad.
+    """
+    found = sorted(findings, key=lambda one: (one.target, one.problem))
+    marks = {
+        (one.target, one.problem, severity): Mark(open=True, since=one.since, turning=None, seen=0)
+        for one in found
+        for severity in SEVERITIES[: SEVERITIES.index(one.severity) + 1]
+    }
+    return Memory(marks, {(one.target, one.problem): one for one in found})
+
+
 def step(limit: Limit, mark: Mark, value: float, now: int, patience: int) -> Mark:
     """Return what is remembered after a value.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -73,7 +73,8 @@ class Past:
         moments: when it grew, the last ones, oldest first; microseconds since 1970.
         state: the state it was in.
         since: since when, for units that do not say so.
-        looping: since when it is restarted again and again; 0 if it is not.
+        looping: since when it is restarted again and again; 0 if it is not. Without moments: an earlier
+            keeper found it, who did not say when they were.
     """
 
     restarts: int | None = None
@@ -81,6 +82,15 @@ class Past:
     state: tuple[str, str] = ("", "")
     since: int = 0
     looping: int = 0
+
+
+def recalled(findings: Iterable[Finding], rules: Units) -> dict[str, Past]:
+    """Return what is remembered of units whose restart-loop was open when the keeper ended, by name."""
+    return {
+        one.target.name: Past(restarts=rules.restarts, looping=one.since)
+        for one in findings
+        if one.problem == "restart-loop"
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +167,10 @@ def judge(unit: Unit, past: Past, rules: Units, now: int, host: str = "") -> Ver
 def _remember(unit: Unit, past: Past, rules: Units, now: int) -> Past:
     state = (unit.active, unit.sub)
     since = past.since if past.state == state else now
-    count, moments = past.restarts, tuple(at for at in past.moments if now - rules.within < at <= now)
+    count, moments = past.restarts, past.moments
+    if past.looping and not moments:
+        moments = (unit.since or now,) * rules.restarts  # no later than it came into this state
+    moments = tuple(at for at in moments if now - rules.within < at <= now)
     if unit.restarts is not None:
         if count is not None and unit.restarts < count:
             # Somebody started it, and systemd counts from the beginning.
@@ -245,7 +258,9 @@ def _due(case: _Case) -> int | None:
 
 
 def _age(case: _Case) -> int:
-    return max(case.unit.age, case.now - case.past.since)
+    # By the clock on the wall, which may be set, only where a unit does not say.
+    unit = case.unit
+    return unit.age if unit.age or unit.since else case.now - case.past.since
 
 
 def _stuck(case: _Case) -> Finding | None:

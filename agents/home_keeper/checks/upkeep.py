@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..words import Target
 from .host import AllLimits
 from .readings import Reading, when_true
-from .words import clip, span
+from .words import SECOND, clip, span
 
 _FAILED = frozenset(("failed", "timed-out", "killed"))
 _PASSED_OVER = frozenset(("skipped", "missed", "unknown"))
@@ -30,12 +30,13 @@ class Clock:
 def clock(facts: Clock, limits: AllLimits) -> Iterator[Reading]:
     """Judge the clock by how long nobody has set it: computer clocks drift by seconds a day."""
     if found := limits.get("clock"):
-        value = 0.0 if facts.synchronised else facts.unsynchronised / 1_000_000
+        value = 0.0 if facts.synchronised else facts.unsynchronised / SECOND
         text = (
             f"the clock has not been synchronised for {span(facts.unsynchronised)}: "
             "look at timedatectl timesync-status, or at chronyc tracking"
         )
-        yield Reading(Target("host", "clock"), "clock", value, found, text)
+        details = {"unsynchronised": facts.unsynchronised}
+        yield Reading(Target("host", "clock"), "clock", value, found, text, details)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +114,11 @@ def rotad(facts: Rotad, limits: AllLimits) -> Iterator[Reading]:
     """Judge rotad, and agents by what it says; while it is silent nothing is known of them."""
     if found := limits.get("rotad"):
         text = f"rotad has not answered for {span(facts.silent)}: {facts.why}; look at systemctl status rotad"
-        yield Reading(Target("rotad", "bus"), "unreachable", facts.silent / 1_000_000, found, text)
+        silent = facts.silent / SECOND
+        yield Reading(Target("rotad", "bus"), "unreachable", silent, found, text, {"silent": facts.silent})
     if found := limits.get("rotad_lag"):
         text = f"rotad's record is {span(facts.lag)} behind the journal; look at journalctl -u rotad"
-        lag = None if facts.silent else facts.lag / 1_000_000
+        lag = None if facts.silent else facts.lag / SECOND
         yield Reading(Target("rotad", "lag"), "lag", lag, found, text)
     for agent in facts.agents:
         target, last = Target("agent", agent.name), f", {clip(agent.last)}" if agent.last else ""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from rota.quantity import USEC
 from rota.watches import seconds
 
-SECOND = 1_000_000
+SECOND = USEC
 """Microseconds in a second."""
 
 

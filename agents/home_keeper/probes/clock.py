@@ -7,6 +7,7 @@ import errno
 import os
 import time
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
 from dbus_next.message import Message
@@ -14,6 +15,8 @@ from dbus_next.message import Message
 from rota.systemd import call, connect, plain
 
 from ..checks.upkeep import Clock, Written
+from ..checks.words import SECOND
+from ..words import Finding
 from . import Unavailable
 from .host import Unsynchronised
 from .threads import Threads
@@ -78,6 +81,11 @@ class SystemClock:
     def __init__(self) -> None:
         self._unsynchronised = Unsynchronised()
 
+    def recall(self, left: Iterable[Finding]) -> None:
+        """Take up what was open when the keeper ended: for how long it had not been synchronised by then."""
+        for one in left:
+            self._unsynchronised.recall(int(one.details.get("unsynchronised", 0)))
+
     async def __call__(self) -> Clock:
         """Look."""
         try:
@@ -140,7 +148,7 @@ def write_and_read(patience: float) -> Written:
             raise Unavailable(
                 "the journal cannot be read: is journald there, and its user in the group systemd-journal?"
             )
-    return Written(found, round(waited * 1_000_000), "" if found else _room())
+    return Written(found, round(waited * SECOND), "" if found else _room())
 
 
 async def journal(threads: Threads, patience: float) -> Written:

@@ -1,4 +1,4 @@
-"""Secrets of several lines, as systemd hands them over; those of one line: `services.credential`."""
+"""Secrets, as systemd hands them over (systemd.exec(5), LoadCredential=)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from . import Unavailable
 
 
 def secret(name: str) -> str:
-    """Return the text of a credential (systemd.exec(5), LoadCredential=).
+    """Return the text of a credential.
 
     Raises:
         Unavailable: it is not there, or no text.
@@ -23,4 +23,16 @@ def secret(name: str) -> str:
         raise Unavailable(f"the credential {name} cannot be read: {error}") from None
     if not text.strip():
         raise Unavailable(f"the credential {name} is empty")
+    return text
+
+
+def line(name: str) -> str:
+    """Return the only line of a credential.
+
+    Raises:
+        Unavailable: as `secret`, or it has several.
+    """
+    text = secret(name).strip()
+    if "\n" in text or "\r" in text:
+        raise Unavailable(f"the credential {name} is not one line")
     return text

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from ...disk_report.mounts import FileSystem, Wanted, file_systems, parse
 from ..checks.disks import MOUNTINFO, Drive, Volume, given_up, parse_scan, parse_smart
 from ..checks.words import SECOND, Malformed, span
+from ..words import Finding
+from .recall import of_this_boot
 from .threads import Threads
 
 
@@ -25,6 +28,11 @@ class Volumes:
         self._declared = declared
         self._mountinfo = mountinfo
         self._writable: set[str] = set()
+        self._became: set[str] = set()
+
+    def recall(self, left: Iterable[Finding]) -> None:
+        """Take up what was open when the keeper ended: what became read-only was not meant to be."""
+        self._became = {one.target.name for one in of_this_boot(left, "read-only")}
 
     async def __call__(self) -> list[Volume]:
         """Look at all that count, and at those that were declared, all at the same time."""
@@ -39,27 +47,27 @@ class Volumes:
         for mount in mounts:
             if mount.point in self._declared and mount.point not in known:
                 found.append(FileSystem(mount, (mount.point,)))
-        broken_devices = {mount.device for mount in mounts if mount.id in broken}
-        looked = await asyncio.gather(*(self._look(one, broken_devices) for one in found if one.points))
+        wrong = {mount.device: broken[mount.id] for mount in mounts if mount.id in broken}
+        looked = await asyncio.gather(*(self._look(one, wrong) for one in found if one.points))
         return [one for one in looked if one is not None]
 
     def _name(self, one: FileSystem) -> str:
         """Return which mount point to call it by: the one that was declared, or else the shortest."""
         return next((point for point in one.points if point in self._declared), one.points[0])
 
-    def _read_only(self, one: FileSystem, broken: set[str]) -> str:
+    def _read_only(self, one: FileSystem, wrong: Mapping[str, str]) -> str:
         device = one.mount.device
-        if device in broken:
-            return "error"
+        if device in wrong:
+            return wrong[device]
         if not one.mount.read_only:
             self._writable.add(device)
             return ""
-        return "remounted" if device in self._writable else "meant"
+        return "remounted" if device in self._writable or self._name(one) in self._became else "meant"
 
-    async def _look(self, one: FileSystem, broken: set[str]) -> Volume | None:
+    async def _look(self, one: FileSystem, wrong: Mapping[str, str]) -> Volume | None:
         point, mount = self._name(one), one.mount
         found = Volume(
-            point, mount.source, mount.type, read_only=self._read_only(one, broken), points=one.points
+            point, mount.source, mount.type, read_only=self._read_only(one, wrong), points=one.points
         )
         try:
             async with asyncio.timeout(self._timeout / SECOND):

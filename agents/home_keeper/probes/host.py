@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..checks import hardware, host
-from ..checks.words import Malformed
+from ..checks.words import SECOND, Malformed
+from ..words import Finding
+from .recall import of_this_boot
 
 PROC, SYS = Path("/proc"), Path("/sys")
 
@@ -91,6 +94,10 @@ class Interfaces:
         self._sys = sys
         self.had: set[str] = set()
 
+    def recall(self, left: Iterable[Finding]) -> None:
+        """Take up what was open when the keeper ended: what has lost its carrier has had one."""
+        self.had |= {one.target.name for one in of_this_boot(left, "carrier")}
+
     async def __call__(self) -> list[hardware.Interface]:
         """Look."""
         folders = {
@@ -120,6 +127,10 @@ class Unsynchronised:
     def __init__(self) -> None:
         self._since: float | None = None
 
+    def recall(self, span: int) -> None:
+        """Take up that it has not been for so long, microseconds."""
+        self._since = time.monotonic() - span / SECOND
+
     def span(self, synchronised: bool) -> int:
         """Return for how long it has not been, microseconds."""
         if synchronised:
@@ -127,4 +138,4 @@ class Unsynchronised:
             return 0
         now = time.monotonic()
         self._since = now if self._since is None else self._since
-        return round((now - self._since) * 1_000_000)
+        return round((now - self._since) * SECOND)

@@ -27,6 +27,8 @@ from .threads import Threads
 MOST = 1024 * 1024
 """Bytes of an answer that are read."""
 _CHUNK = 64 * 1024
+_OVERHEAD = 8
+"""In chunks an answer takes up to so many times its bytes: six, if there is one byte in each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +157,36 @@ class _Progress:
         self._most = most
         self._goal = 0
         self._chunked = False
+        self._next = self._body = 0
 
     def enough(self, data: bytearray) -> bool:
-        """Return whether `data` may be an answer as a whole, or too much of one."""
+        """Return whether `data` is an answer as a whole, or too much of one, or none.
+
+        Raises:
+            Malformed: there is far more about the answer than of it.
+        """
         if not self._goal and not self._begun(data):
             return len(data) > _CHUNK
-        return len(data) >= self._goal or (self._chunked and data.endswith(b"\r\n\r\n"))
+        return self._is_over(data) if self._chunked else len(data) >= self._goal
+
+    def _is_over(self, data: bytearray) -> bool:
+        """Take in chunks (RFC 9112, 7.1), each once; return whether the last is there, or enough of them."""
+        if len(data) > _OVERHEAD * (self._most + _CHUNK):
+            raise Malformed("its answer is hidden in what it says about it")
+        while self._body <= self._most and (end := data.find(b"\n", self._next)) >= 0:
+            try:
+                size = int(data[self._next : end].partition(b";")[0], 16)
+            except ValueError:
+                size = -1
+            if size < 0:
+                raise Malformed("what answers is no HTTP server: bad chunk")
+            if not size:
+                return data.find(b"\n\r\n", end) >= 0 or data.find(b"\n\n", end) >= 0
+            self._body += size
+            self._next = end + 1 + size + len(b"\r\n")
+        if len(data) - self._next > _CHUNK and self._body <= self._most:
+            raise Malformed("what answers is no HTTP server: bad chunk")
+        return self._body > self._most and len(data) >= self._next
 
     def _begun(self, data: bytearray) -> bool:
         ends = [at + len(end) for end in (b"\r\n\r\n", b"\n\n") if (at := data.find(end)) >= 0]
@@ -175,9 +201,15 @@ class _Progress:
         self._chunked = bool(found.chunked)
         most = self._most + 1
         body = most if found.length is None else min(found.length, most)
-        # Chunks take more than what is in them; beyond twice as much, `parse` is asked at every piece.
-        self._goal = min(ends) + (2 * most + _CHUNK if self._chunked else body)
+        self._next, self._goal = min(ends), min(ends) + body
         return True
+
+
+async def _parse(data: bytes, most: int, *, ended: bool) -> Response | None:
+    """As `parse`; what may take long does not keep others waiting."""
+    if len(data) <= _CHUNK:
+        return parse(data, most, ended=ended)
+    return await asyncio.to_thread(parse, data, most, ended=ended)
 
 
 async def fetch(threads: Threads, request: Request, timeout: int) -> Response:
@@ -204,7 +236,7 @@ async def fetch(threads: Threads, request: Request, timeout: int) -> Response:
                 data += chunk
                 if chunk and not progress.enough(data):
                     continue
-                if (found := parse(bytes(data), request.most, ended=not chunk)) is not None:
+                if (found := await _parse(bytes(data), request.most, ended=not chunk)) is not None:
                     tls = writer.get_extra_info("ssl_object")
                     return replace(found, certificate=(tls and tls.getpeercert(binary_form=True)) or b"")
         finally:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import socket
 import struct
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from ipaddress import ip_address
 from typing import TypeVar
@@ -21,6 +22,7 @@ from . import Unavailable
 from .threads import Threads
 
 Reached = TypeVar("Reached")
+Place = TypeVar("Place")
 
 _REQUESTS = 3
 """Echo requests in one try: a single lost packet says nothing."""
@@ -76,14 +78,35 @@ async def first_of(
     """
     deadline = time.monotonic() + timeout / SECOND
     found = await addresses(threads, host, port)
-    for left, (_, (address, number)) in zip(range(len(found), 0, -1), found, strict=True):
-        try:
+    if not found:
+        raise OSError(f"{host} has no address")
+    return await in_turn([where for _, where in found], deadline, lambda where: reach(*where))
+
+
+async def in_turn(
+    places: Sequence[Place],
+    deadline: float,
+    reach: Callable[[Place], Awaitable[Reached]],
+    enough: Callable[[Reached], bool] = lambda _: True,
+) -> Reached:
+    """Reach the first of some places that can be, each having its share of the time.
+
+    Args:
+        places: at least one.
+        deadline: for all together, by time.monotonic.
+        reach: does it.
+        enough: whether what came of it is so; what came of the last always is.
+
+    Raises:
+        Exception: as `reach` does at the last; a TimeoutError is an OSError.
+    """
+    for left, place in zip(range(len(places), 1, -1), places, strict=False):
+        with contextlib.suppress(OSError, EOFError):
             async with asyncio.timeout((deadline - time.monotonic()) / left):
-                return await reach(address, number)
-        except OSError:
-            if left == 1:
-                raise
-    raise OSError(f"{host} has no address")
+                if enough(found := await reach(place)):
+                    return found
+    async with asyncio.timeout(deadline - time.monotonic()):
+        return await reach(places[-1])
 
 
 async def tried(timeout: int, work: Awaitable[object]) -> Tried:
@@ -142,17 +165,23 @@ async def _echo(sock: socket.socket, request: int, reply: int, timeout: int) -> 
             await loop.sock_sendall(sock, struct.pack("!BBHHH", request, 0, 0, 0, number) + token)
             await asyncio.sleep(timeout / SECOND / (_REQUESTS + 1))
 
-    sending = loop.create_task(send())
-    try:
+    async def receive() -> None:
         while True:
             answer = await loop.sock_recv(sock, 512)
             if answer[:1] == bytes([reply]) and answer[8:] == token:
                 return
+
+    sending, receiving = loop.create_task(send()), loop.create_task(receive())
+    tasks = {sending, receiving}
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not receiving.done():
+            sending.result()  # what may not be sent is not waited for
+        await receiving
     finally:
-        sending.cancel()
-        await asyncio.wait([sending])
-        if not sending.cancelled() and (error := sending.exception()) is not None:
-            raise error
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _ping_program(address: str, timeout: int) -> None:
@@ -195,14 +224,21 @@ async def dns(threads: Threads, question: Dns, timeout: int) -> Resolved:
         import dns.resolver  # noqa: PLC0415
     except ImportError:
         raise Unavailable("dnspython is missing; install python3-dnspython") from None
-    began = time.monotonic()
-    try:
-        server = question.server or str(dns.resolver.Resolver().nameservers[0])
+    began, unable = time.monotonic(), (dns.rcode.SERVFAIL, dns.rcode.NOTIMP, dns.rcode.REFUSED)
+
+    async def ask(server: str) -> dns.message.Message:
         if not _is_address(server):
             server = (await addresses(threads, server))[0][1][0]
+        answer, _ = await dns.asyncquery.udp_with_fallback(message, server, port=question.port)
+        return answer
+
+    try:
         message = dns.message.make_query(question.name, question.record)
-        async with asyncio.timeout(timeout / SECOND):
-            answer, _ = await dns.asyncquery.udp_with_fallback(message, server, port=question.port)
+        # As whoever resolves a name does (resolv.conf(5)): the next one, where one does not answer or cannot.
+        servers = [question.server] if question.server else map(str, dns.resolver.Resolver().nameservers)
+        answer = await in_turn(
+            [*servers], began + timeout / SECOND, ask, enough=lambda found: found.rcode() not in unable
+        )
     except TimeoutError:
         return Resolved(elapsed(began), f"no answer within {span(timeout)}")
     except (OSError, EOFError, dns.exception.DNSException) as error:

@@ -7,14 +7,15 @@ import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from rota.errors import RotaError
 
-from ..checks.readings import Memory, Reading, settle
-from ..checks.words import SECOND, Malformed, clip, span
+from ..checks.blind import blind
+from ..checks.readings import Memory, Reading, recalled, settle
+from ..checks.words import SECOND, Malformed, span
 from ..words import Finding, Target
 from . import Unavailable
 
@@ -24,6 +25,7 @@ Facts = TypeVar("Facts")
 
 _EXPECTED = (OSError, EOFError, Malformed, RotaError, Unavailable)
 _SOON = 5 * SECOND
+_NOTHING: Mapping[str, Sequence[Finding]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Poll(Generic[Facts]):
         timeout: of one look, microseconds.
         probe: gets the facts.
         judge: turns them into readings; the number is the time, microseconds since 1970.
+        recall: tells the probe which findings were open when the keeper ended; None: it remembers nothing.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Poll(Generic[Facts]):
     timeout: int
     probe: Callable[[], Awaitable[Facts]]
     judge: Callable[[Facts, int], Iterable[Reading]]
+    recall: Callable[[Sequence[Finding]], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,14 @@ class Watcher(Generic[Facts]):
         """The check itself, which may be blind."""
         return Target("check", self.poll.name)
 
+    def recall(self, left: Sequence[Finding]) -> Watcher[Facts]:
+        """Take up what was open when the keeper ended, of this check; return itself."""
+        if left:
+            self.memory = recalled(left)
+            if self.poll.recall is not None:
+                self.poll.recall(left)
+        return self
+
     async def look(self, now: Callable[[], int]) -> Observation | None:
         """Look once; return None if there is nothing that is not known already."""
         try:
@@ -127,8 +139,7 @@ class Watcher(Generic[Facts]):
 
     def _blind(self, at: int, why: str) -> Observation:
         self.blind_since = self.blind_since or at
-        text = f"check {self.poll.name} cannot look: {clip(why, 200)}"
-        finding = Finding(self.target, "blind", "warning", self.blind_since, text, {"why": why})
+        finding = blind(self.poll.name, self.blind_since, why)
         self.told[self.target] = (finding,)
         return Observation(self.poll.name, at, {self.target: (finding,)})
 
@@ -150,6 +161,7 @@ def wall_clock() -> int:
 async def poll_all(
     polls: Iterable[Poll[Facts]],
     queue: Taker,
+    left: Mapping[str, Sequence[Finding]] = _NOTHING,
     *,
     now: Callable[[], int] = wall_clock,
     chance: random.Random | None = None,
@@ -159,16 +171,23 @@ async def poll_all(
     Looks of a check are at multiples of its interval after its first one, however long each takes; one that
     takes longer than the interval leaves out those that fall into it. The first is within five seconds; the
     others are put off by up to a twentieth of the interval, so that checks do not march in step.
+
+    Args:
+        polls: all checks.
+        queue: takes what is found.
+        left: the findings that were open when the keeper ended, by check.
+        now: returns microseconds since 1970.
+        chance: for when looks are.
     """
     dice = chance or random.Random()  # noqa: S311  (not a secret)
     async with asyncio.TaskGroup() as group:
         for poll in polls:
-            group.create_task(_poll(poll, queue, now, dice), name=f"check {poll.name}")
+            watcher = Watcher(poll).recall(left.get(poll.name, ()))
+            group.create_task(_poll(watcher, queue, now, dice), name=f"check {poll.name}")
 
 
-async def _poll(poll: Poll[Facts], queue: Taker, now: Callable[[], int], dice: random.Random) -> None:
-    watcher = Watcher(poll)
-    loop = asyncio.get_running_loop()
+async def _poll(watcher: Watcher[Facts], queue: Taker, now: Callable[[], int], dice: random.Random) -> None:
+    poll, loop = watcher.poll, asyncio.get_running_loop()
     interval = poll.interval / SECOND
     jitter = min(interval / 20, _SOON / SECOND)
     start = loop.time() + dice.uniform(0, min(poll.interval, _SOON) / SECOND)

@@ -30,17 +30,15 @@ _JOURNAL_PATIENCE = 20
 
 def polls(watches: Watches) -> list[Poll[Any]]:
     """Return all checks that are polled."""
-    threads = Threads()
+    # A dead name server is to take no thread that a disk needs, nor a dead network file system one of a name.
+    threads, names = Threads(), Threads()
     return [
         *_host(watches),
         *_hardware(watches, threads),
         *_upkeep(watches, threads),
-        *(_endpoint(name, one, threads) for name, one in watches.endpoints.items()),
-        *(_alerts(name, one, threads) for name, one in watches.prometheus.items() if one.alerts),
-        *(
-            _query(name, one, watches.prometheus[one.server], threads)
-            for name, one in watches.queries.items()
-        ),
+        *(_endpoint(name, one, names) for name, one in watches.endpoints.items()),
+        *(_alerts(name, one, names) for name, one in watches.prometheus.items() if one.alerts),
+        *(_query(name, one, watches.prometheus[one.server], names) for name, one in watches.queries.items()),
         *(_database(name, one) for name, one in watches.databases.items()),
     ]
 
@@ -71,13 +69,14 @@ def _host(watches: Watches) -> Iterator[Poll[Any]]:
 def _hardware(watches: Watches, threads: Threads) -> Iterator[Poll[Any]]:
     limits, interval = watches.limits, watches.interval
     if watches.disk is not None or any(watches.disks.values()):
-        look = Volumes(threads, _PATIENCE, frozenset(watches.disks))
+        look = Volumes(Threads(), _PATIENCE, frozenset(watches.disks))
         yield Poll(
             "disks",
             interval,
             _TIMEOUT,
             look,
             lambda facts, _: disks.volumes(facts, watches.disk, watches.disks),
+            look.recall,
         )
     if watches.smart_interval:
         yield Poll(
@@ -87,8 +86,9 @@ def _hardware(watches: Watches, threads: Threads) -> Iterator[Poll[Any]]:
         judge, sensors = hardware.temperatures, partial(threads.run, "sensors", host.sensors)
         yield Poll("sensors", interval, _TIMEOUT, sensors, lambda facts, _: judge(facts, limits))
     if _any(watches, "gpu_memory", "gpu_temperature"):
+        cards = gpus.Gpus(threads)
         yield Poll(
-            "gpus", interval, _TIMEOUT, gpus.Gpus(threads), lambda facts, _: hardware.gpus(facts, limits)
+            "gpus", interval, _TIMEOUT, cards, lambda facts, _: hardware.gpus(facts, limits), cards.recall
         )
     if _any(watches, "battery"):
         charge, batteries = hardware.batteries, partial(threads.run, "batteries", host.batteries)
@@ -99,14 +99,15 @@ def _hardware(watches: Watches, threads: Threads) -> Iterator[Poll[Any]]:
         def carriers(facts: Iterable[hardware.Interface], _: int) -> Iterator[Reading]:
             return hardware.interfaces(facts, watches.interfaces, links.had if watches.all_interfaces else ())
 
-        yield Poll("interfaces", interval, _TIMEOUT, links, carriers)
+        yield Poll("interfaces", interval, _TIMEOUT, links, carriers, links.recall)
 
 
 def _upkeep(watches: Watches, threads: Threads) -> Iterator[Poll[Any]]:
     limits, interval = watches.limits, watches.interval
     if _any(watches, "clock"):
+        tells = clock.SystemClock()
         yield Poll(
-            "clock", interval, _TIMEOUT, clock.SystemClock(), lambda facts, _: upkeep.clock(facts, limits)
+            "clock", interval, _TIMEOUT, tells, lambda facts, _: upkeep.clock(facts, limits), tells.recall
         )
     if watches.journal_interval:
         look = partial(clock.journal, threads, _JOURNAL_PATIENCE)
@@ -115,7 +116,9 @@ def _upkeep(watches: Watches, threads: Threads) -> Iterator[Poll[Any]]:
     if _any(watches, "rotad", "rotad_lag", "failing", "missed"):
         often = max(interval, _ROTAD_INTERVAL)
         ask = RotadProbe(_TIMEOUT)
-        yield Poll("rotad", often, 2 * _TIMEOUT, ask, lambda facts, _: upkeep.rotad(facts, limits))
+        yield Poll(
+            "rotad", often, 2 * _TIMEOUT, ask, lambda facts, _: upkeep.rotad(facts, limits), ask.recall
+        )
 
 
 def _endpoint(name: str, rules: Endpoint, threads: Threads) -> Poll[Any]:

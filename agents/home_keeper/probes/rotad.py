@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from rota.systemd import connect
 
 from ..checks.upkeep import Agent, Rotad
 from ..checks.words import SECOND, span
+from ..words import Finding
 
 _AFRESH = 3600.0
 """Seconds after which all agents are asked for: that old runs are forgotten, nobody tells."""
@@ -41,6 +42,14 @@ class RotadProbe:
         self._answered: float | None = None
         self._store, self._seq, self._afresh = "", 0, 0.0
         self._known: dict[str, Agent] = {}
+
+    def recall(self, left: Iterable[Finding]) -> None:
+        """Take up what was open when the keeper ended: which agents, and for how long rotad was silent."""
+        found = [one for one in left if one.problem != "blind"]
+        names = [one.target.name for one in found if one.target.kind == "agent"]
+        self._known = {name: Agent(name, (), 0, paused=False) for name in names}
+        for silent in (one.details["silent"] for one in found if "silent" in one.details):
+            self._answered = self._clock() - int(silent) / SECOND
 
     async def __call__(self) -> Rotad:
         """Ask. A silent rotad is no failure of this probe, and is not started."""

@@ -3,45 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import logging
 import re
 import time
-from pathlib import Path
 from urllib.parse import urlencode
 
 from rota.watches import Database, Prometheus, Query, shown
 
-from ..checks.network import Alert, Series, Tried, parse_alerts, parse_query
+from ..checks.network import MOST_ALERTS, Alert, Series, Tried, parse_alerts, parse_query
 from ..checks.words import SECOND, Malformed, clip, span
 from . import Unavailable
+from .credentials import line
 from .http import MOST, Request, fetch
 from .network import elapsed, reason
 from .threads import Threads
+
+log = logging.getLogger("rota-home-keeper")
 
 _LARGEST = 8 * MOST
 _SECRET = re.compile(r"://[^@/\s]*@")
 
 
-def credential(name: str) -> str:
-    """Return a secret, as systemd hands it over (systemd.exec(5), LoadCredential=).
-
-    Raises:
-        Unavailable: it is not there.
-    """
-    folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
-    try:
-        text = (Path(folder) / name).read_text().strip() if folder else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise Unavailable(f"the credential {name} cannot be read: {error}") from None
-    if not text or "\n" in text or "\r" in text:
-        raise Unavailable(
-            f"the credential {name} is {'not one line' if text else 'empty, or was not handed over'}"
-        )
-    return text
-
-
 async def _ask(threads: Threads, server: Prometheus, path: str, timeout: int) -> str:
-    headers = {"Authorization": credential(server.credential)} if server.credential else {}
+    headers = {"Authorization": line(server.credential)} if server.credential else {}
     request = Request(f"{server.url}/api/v1/{path}", headers=headers, most=_LARGEST)
     whom = f"Prometheus at {shown(server.url)}"
     try:
@@ -68,12 +52,15 @@ async def query(threads: Threads, server: Prometheus, wanted: Query) -> tuple[Se
         Malformed: it refuses the query, or answers something else.
     """
     path = f"query?{urlencode({'query': wanted.expression})}"
-    return parse_query(await _ask(threads, server, path, wanted.timeout))
+    return await asyncio.to_thread(parse_query, await _ask(threads, server, path, wanted.timeout))
 
 
 async def alerts(threads: Threads, server: Prometheus) -> tuple[Alert, ...]:
     """Return the alerts that fire; raises as `query`."""
-    return parse_alerts(await _ask(threads, server, "alerts", server.timeout))
+    found = await asyncio.to_thread(parse_alerts, await _ask(threads, server, "alerts", server.timeout))
+    if (count := len({one.name for one in found} - {*server.ignore})) > MOST_ALERTS:
+        log.warning("%s says that %d alerts fire; %d are told", server.url, count, MOST_ALERTS)
+    return found
 
 
 async def database(wanted: Database) -> Tried:
@@ -86,7 +73,7 @@ async def database(wanted: Database) -> Tried:
         import asyncpg  # noqa: PLC0415  (only where a database is watched)
     except ImportError:
         raise Unavailable("asyncpg is missing; install python3-asyncpg") from None
-    url = credential(wanted.credential)
+    url = line(wanted.credential)
     if not url.startswith(("postgresql://", "postgres://")):
         raise Unavailable(
             f"the credential {wanted.credential} is no URL; write postgresql://USER:PASSWORD@HOST/NAME"

@@ -9,7 +9,7 @@ from typing import Any
 
 from rota.unit_watches import Units
 
-from ..checks.units import BY_REQUEST, CHANGING, RESTARTING, Past, Unit
+from ..checks.units import BY_REQUEST, CHANGING, ENDED, RESTARTING, Past, Unit
 from ..checks.words import SECOND
 from .manager import Manager
 from .threads import Threads
@@ -18,7 +18,8 @@ NOT_FOLLOWED = (".device", ".slice")
 """Types of units of which there are many, and nothing to be done about."""
 _NEVER = 2**64 - 1
 _TOGETHER = 10 * SECOND
-"""If what a unit needs came up so soon after the unit was stopped, it was restarted, and the unit was not."""
+"""What a unit needs took it down only if it ended at the same time, give or take so much. If it came up again
+so soon after, it was restarted, and the unit was not."""
 _RESULTS = {
     ".service": "Service", ".mount": "Mount", ".socket": "Socket", ".swap": "Swap", ".timer": "Timer",
     ".path": "Path", ".automount": "Automount", ".scope": "Scope",
@@ -37,8 +38,11 @@ class Known:
         job: the id of its job, 0 for none.
         since: when it came into this state, microseconds since 1970; 0: systemd was not asked.
         monotonic: the same by CLOCK_MONOTONIC.
+        left: when it was active last, as far as it was told; 0: never, or not known.
         met: whether its conditions were met when it was started last; None: systemd was not asked.
+        ended_by: the id of the job that it had when it ended, 0 for none.
         stopped: whether a job ended it; None: that was before we looked.
+        cause: what it was stopped by, once that is known; see `checks.units.Unit`.
     """
 
     load: str
@@ -47,8 +51,16 @@ class Known:
     job: int = 0
     since: int = 0
     monotonic: int = 0
+    left: int = 0
     met: bool | None = None
+    ended_by: int = 0
     stopped: bool | None = None
+    cause: str = ""
+
+    def changed(self, *, stopped: bool | None) -> None:
+        """Take in that it is in another state than before; its job is that of the moment."""
+        self.ended_by = self.job if self.active in ENDED else 0
+        self.stopped, self.cause = stopped, ""
 
     def matters(self, name: str, past: Past | None, rules: Units) -> bool:
         """Tell whether anything can be wrong with the unit, without asking systemd."""
@@ -107,6 +119,7 @@ class Facts:
         """
         self._known, self._rules, self._by_request = known, rules, by_request
         self._threads = Threads(limit=1)
+        self._gone: dict[str, tuple[int, int]] = {}
 
     async def of(self, manager: Manager, name: str, known: Known, past: Past | None) -> Unit:
         """Return what is known of a unit; raises as `manager`."""
@@ -151,13 +164,50 @@ class Facts:
         """Return what ended a unit: "" for itself, BY_REQUEST, or a unit that it needs."""
         if known.stopped is None:
             known.stopped = await self._threads.run(name, lambda: self._by_request(name))
-        if not known.stopped:
-            return ""
-        bound = await manager.get(name, Requires="Unit", BindsTo="Unit", PartOf="Unit")
-        for other in sorted({unit for units in bound.values() for unit in units}):
-            one = self._known.get(other)
-            if other.endswith(NOT_FOLLOWED):
-                continue
-            if one is None or one.job or one.active != "active" or 0 <= one.since - since < _TOGETHER:
+        if known.stopped and not known.cause:
+            known.cause = await self._cause(manager, name, since)
+        return known.cause if known.stopped else ""
+
+    async def _cause(self, manager: Manager, name: str, since: int) -> str:
+        """Return what a unit was stopped by that a job ended."""
+        found = await manager.get(
+            name, Requires="Unit", BindsTo="Unit", PartOf="Unit", ActiveExitTimestamp="Unit"
+        )
+        began = found.pop("ActiveExitTimestamp", 0) or since
+        if not since:
+            return BY_REQUEST  # systemd has forgotten when
+        for other in sorted({unit for units in found.values() for unit in units}):
+            if not other.endswith(NOT_FOLLOWED) and await self._went_down(manager, other, began, since):
                 return str(other)
         return BY_REQUEST
+
+    async def _went_down(self, manager: Manager, name: str, began: int, until: int) -> bool:
+        """Tell whether a unit ended, or was restarted, while another stopped."""
+        known = self._known.get(name)
+        if known is None:
+            return _meet(*self._gone.get(name, (0, 0)), began, until)
+        if known.active == "active":
+            return known.job != 0 or 0 <= known.since - until < _TOGETHER
+        if known.active not in ENDED:
+            return True
+        if known.since:
+            return _meet(known.left, known.since, began, until)
+        found = await manager.get(name, ActiveExitTimestamp="Unit", InactiveEnterTimestamp="Unit")
+        left, ended = found.get("ActiveExitTimestamp", 0), found.get("InactiveEnterTimestamp", 0)
+        return _meet(left, ended, began, until)
+
+    def forget(self, name: str, known: Known) -> None:
+        """Take in that a unit is no longer in memory; for a while it is remembered when it ended."""
+        if known.since:
+            late = known.since - 2 * _TOGETHER
+            self._gone = {one: at for one, at in self._gone.items() if at[1] >= late}
+            self._gone[name] = (known.left, known.since)
+
+
+def _meet(left: int, ended: int, began: int, until: int) -> bool:
+    """Tell whether a unit ended, from `left` to `ended`, while another stopped, from `began` to `until`.
+
+    What never was active (`left` is 0), such as most of Type=oneshot, ends all the time, and takes down
+    nothing unless somebody has it run anew just then.
+    """
+    return began - (_TOGETHER if left else 0) <= ended and (left or ended) <= until + _TOGETHER

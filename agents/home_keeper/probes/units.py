@@ -13,8 +13,9 @@ from rota.errors import RotaError
 from rota.systemd import connect, until_lost
 from rota.unit_watches import Units
 
-from ..checks.units import ENDED, Past, judge
-from ..checks.words import SECOND, clip
+from ..checks.blind import blind
+from ..checks.units import ENDED, Past, judge, recalled
+from ..checks.words import SECOND
 from ..words import Finding, Target
 from .manager import Hearers, Listed, Manager
 from .polling import Observation
@@ -78,6 +79,10 @@ class UnitSource:
         self._blind_since = 0
         self._failures = 0
 
+    def recall(self, left: Iterable[Finding]) -> None:
+        """Take up what was open when the keeper ended."""
+        self._past = recalled(left, self._rules)
+
     async def follow(self, put: Callable[[Observation], None]) -> None:
         """Put what is found, for ever; while systemd cannot be heard, put that."""
         loop = asyncio.get_running_loop()
@@ -100,9 +105,7 @@ class UnitSource:
     def _put_blind(self, put: Callable[[Observation], None], why: str) -> None:
         at = self._now()
         self._blind_since = self._blind_since or at
-        text = f"check {self.name} cannot look: {clip(why, 200)}"
-        finding = Finding(self._target, "blind", "warning", self._blind_since, text, {"why": why})
-        put(Observation(self.name, at, {self._target: (finding,)}))
+        put(Observation(self.name, at, {self._target: (blind(self.name, self._blind_since, why),)}))
 
     async def _session(self, put: Callable[[Observation], None]) -> None:
         async with asyncio.timeout(30):
@@ -128,16 +131,25 @@ class UnitSource:
         await manager.hear(
             Hearers(self._job_removed, self._gone_away, self._changed, self._removed, self._reloaded)
         )
+        looked = False
         while True:
             if self._away:
                 raise RotaError("systemd has left the bus")
-            if self._relist:
+            if self._relist or not (looked or self._going_down()):
                 await self._list(manager)
+                looked = False
+            if self._going_down():
+                # Nothing is amiss that stops. Should it be called off, all is looked at.
+                looked = False
+                self._dirty.clear()
+                self._again.clear()
+            elif not looked:
                 await self._look_at_all(manager, put, first=first)
-                first, self._seen_all, self._blind_since = False, True, 0
+                looked, first, self._seen_all, self._blind_since = True, False, True, 0
             await self._pause()
-            due = [name for name, at in self._again.items() if at <= self._now()]
-            await self._look_at_dirty(manager, put, due)
+            if not self._going_down():
+                due = [name for name, at in self._again.items() if at <= self._now()]
+                await self._look_at_dirty(manager, put, due)
 
     async def _pause(self) -> None:
         """Wait until something happened, or is due; and a little longer, for what comes with it."""
@@ -165,31 +177,35 @@ class UnitSource:
         if (active := properties.get("ActiveState")) is not None:
             known.active = active.value
             known.sub = properties["SubState"].value if "SubState" in properties else known.sub
-        if known.active != was:
-            known.stopped = False
         if (job := properties.get("Job")) is not None:
             known.job = job.value[0]
+        if known.active != was:
+            known.changed(stopped=False)
         if "ConditionResult" in properties:
             known.met = are_met(properties["ConditionResult"].value, properties["ConditionTimestamp"].value)
         if "StateChangeTimestamp" in properties:
             known.since = properties["StateChangeTimestamp"].value
             known.monotonic = properties["StateChangeTimestampMonotonic"].value
+            known.left = properties["ActiveExitTimestamp"].value
         self._look_soon(name)
 
     def _job_removed(self, unit: str, job: str, result: str) -> None:
         known = self._known.get(unit)
         if known is None:
             return
-        # systemd tells a unit's state before that its job is over: done, and not active, is stopped.
-        if result == "done" and known.active in ENDED:
+        # systemd tells a unit's state before that its job is over: done, and it ended meanwhile, is stopped.
+        # A job on what had ended by itself is not what ended it: try-restart of it does nothing, and is done.
+        number = int(job.rpartition("/")[2])
+        if result == "done" and known.active in ENDED and known.ended_by == number:
             known.stopped = True
-        if known.job and job.endswith(f"/{known.job}"):
+        if known.job == number:
             known.job = 0
         self._look_soon(unit)
 
     def _removed(self, name: str) -> None:
         # Of one that is to be running it is remembered what ended it.
-        if name not in self._rules.running and self._known.pop(name, None) is not None:
+        if name not in self._rules.running and (known := self._known.pop(name, None)) is not None:
+            self._facts.forget(name, known)
             self._look_soon(name)
 
     def _reloaded(self) -> None:
@@ -227,18 +243,17 @@ class UnitSource:
             return
         known.load = unit.load
         if name not in self._dirty:
-            if known.active != unit.active:
-                known.stopped = None
-            if (known.active, known.sub) != (unit.active, unit.sub):
-                known.since = known.monotonic = 0
+            was = (known.active, known.sub)
             known.active, known.sub, known.job = unit.active, unit.sub, unit.job
+            if was != (known.active, known.sub):
+                known.since = known.monotonic = 0
+            if was[0] != known.active:
+                known.changed(stopped=None)
 
     async def _look_at_all(
         self, manager: Manager, put: Callable[[Observation], None], *, first: bool
     ) -> None:
         self._dirty.clear()
-        if self._going_down():
-            return
         findings: dict[Target, tuple[Finding, ...]] = {self._target: ()}
         findings |= {Target("unit", name): () for name in self._known if self._rules.watches(name)}
         findings |= dict.fromkeys(self._told, ())
@@ -252,8 +267,6 @@ class UnitSource:
         self, manager: Manager, put: Callable[[Observation], None], due: Iterable[str]
     ) -> None:
         dirty, self._dirty = {*self._dirty, *due}, set()
-        if self._going_down():
-            return
         names = [name for name in sorted(dirty) if self._rules.watches(name)]
         for some in _chunks(names):
             found = await together(self._look(manager, name) for name in some)
