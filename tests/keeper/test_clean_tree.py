@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -16,12 +17,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rota_agents.home_keeper.cleaner import program
+from rota_agents.home_keeper.cleaner import offers, program
 from rota_agents.home_keeper.cleaner.names import escaped
-from rota_agents.home_keeper.cleaner.plan import DAY, File, choose
-from rota_agents.home_keeper.cleaner.tree import Removed, Tree, open_directory
+from rota_agents.home_keeper.cleaner.plan import DAY, File, Need, choose
+from rota_agents.home_keeper.cleaner.tree import Removed, Tree, file_system, open_directory
 
-from rota.clean_rules import CleanRules, PathRule, to_json
+from rota.clean_rules import CleanRules, PathRule, TmpRule, to_json
 from rota.errors import RotaError
 from rota.watch_rules import limits
 from rota.watches import Disk
@@ -154,6 +155,46 @@ def test_a_symlink_on_the_way_is_not_taken(tmp_path: Path) -> None:
     with pytest.raises(RotaError, match="Not a directory"):
         Tree(str(tmp_path / "plain"))
     os.close(open_directory("/"))
+
+
+def test_temporary_files_are_not_removed_through_a_users_symlink(tmp_path: Path) -> None:
+    """systemd-tmpfiles is told a path: whoever owns a directory on the way could lead it anywhere."""
+    if os.geteuid() != 0:
+        pytest.skip("not root: cannot give a directory away")
+    precious = make(tmp_path / "victim/cache/precious")
+    build = tmp_path / "build"
+    (build / "a").mkdir(parents=True)
+    os.chown(build, 1234, 1234)
+    (build / "a").rmdir()
+    (build / "a").symlink_to(precious.parents[1])
+    opened = os.open(tmp_path, os.O_RDONLY)
+    scene = offers.Scene(file_system(opened), Need(1), NOW)
+    os.close(opened)
+    where = f"{build}/a/cache"
+    with pytest.raises(RotaError, match=f"{where}: leads through a directory of user 1234"):
+        offers.tmp(TmpRule((where,), 1_000_000), scene)
+    os.chown(build, 0, 0)
+    with pytest.raises(RotaError, match="leads over a symlink"):
+        offers.tmp(TmpRule((where,), 1_000_000), scene)
+    build.chmod(0o775)
+    with pytest.raises(RotaError, match="a directory that others may write to"):
+        offers.tmp(TmpRule((where,), 1_000_000), scene)
+    build.chmod(0o1777)
+    (build / "a").unlink()
+    mine = build / "mine"
+    mine.mkdir()
+    os.chown(mine, 1234, 1234)
+    paths = (str(mine), where, f"{mine}/deep")
+    (mine / "deep").mkdir()
+    offer = offers.tmp(TmpRule(paths, 1_000_000), scene)
+    assert f"--clean: {mine}, older than" in offer.what, "what is a user's own may itself be cleaned"
+    assert f"left out: {mine}/deep: leads through" in offer.what
+    mine.rename(build / "other")
+    mine.symlink_to(precious.parent)
+    time.sleep(1.1)
+    with contextlib.suppress(RotaError):
+        offer.act(lambda _: False)
+    assert precious.exists(), "swapped in between, it is no directory to systemd-tmpfiles"
 
 
 def test_a_deep_tree_is_no_trap(tmp_path: Path) -> None:

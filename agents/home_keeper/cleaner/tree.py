@@ -55,8 +55,13 @@ def file_system(descriptor: int) -> str:
     raise OSError(f"/proc/self/mountinfo has no mount {number}")
 
 
-def open_directory(path: str) -> int:
+def open_directory(path: str, *, lasting: bool = False) -> int:
     """Open a directory, no part of whose path is a symlink.
+
+    Args:
+        path: its path.
+        lasting: whether the path is to stay as it is, for a program that is told of it: nobody but root may
+            then be able to put a symlink for a directory that is on the way.
 
     Raises:
         RotaError: there is none, or there is one.
@@ -66,6 +71,8 @@ def open_directory(path: str) -> int:
         if not name:
             break
         try:
+            if lasting and (whose := _whose(here)):
+                raise RotaError(f"{path}: leads through a directory {whose}, and so may be led elsewhere")
             below = os.open(name, _DIRECTORY, dir_fd=here)
         except OSError as error:
             link = error.errno in (ELOOP, ENOTDIR) and _is_link(name, here)
@@ -75,6 +82,18 @@ def open_directory(path: str) -> int:
             os.close(here)
         here = below
     return here
+
+
+def _whose(directory: int) -> str:
+    """Return in words who may swap what is in a directory, beside root and whoever runs this; "" for nobody.
+
+    In one that all may write to, a sticky bit leaves to each what is theirs.
+    """
+    found = os.fstat(directory)
+    if found.st_uid not in (0, os.geteuid()):
+        return f"of user {found.st_uid}"
+    shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX
+    return "that others may write to" if shared else ""
 
 
 def _is_link(name: str, directory: int) -> bool:
