@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rota_agents.home_keeper.checks.engine import Container
+from rota_agents.home_keeper.checks.engine import Container, Happened
 from rota_agents.home_keeper.probes.containers import ContainerSource
 from rota_agents.home_keeper.probes.engine import Refused
 from rota_agents.home_keeper.probes.polling import Observation, wall_clock
@@ -167,3 +168,110 @@ def test_a_clock_that_is_set_back_puts_no_list_off(tmp_path: Path) -> None:
 
     asyncio.run(live())
     assert lists >= 3
+
+
+class Stream:
+    """The events of a played engine."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[Happened | None] = asyncio.Queue()
+
+    def close(self) -> None:
+        return
+
+
+class Played:
+    """An engine that is played, where a real one cannot be made to do it at that moment."""
+
+    podman = False
+
+    def __init__(self, *containers: Container) -> None:
+        self.all = {one.id: one for one in containers}
+        self.ring: list[Happened] = []
+        self.stream = Stream()
+        self.asked: list[str] = []
+
+    async def connect(self) -> None:
+        return
+
+    async def history(self, since: int, until: int) -> list[Happened]:
+        return [event for event in self.ring if since <= event.nanos <= until]
+
+    async def follow(self, _since: int) -> Stream:
+        self.stream = Stream()
+        return self.stream
+
+    async def snapshot(self) -> dict[str, Container]:
+        return dict(self.all)
+
+    async def listed(self) -> dict[str, tuple[str, str]]:
+        return {key: (one.status, one.name) for key, one in self.all.items()}
+
+    async def inspect(self, which: str) -> Container:
+        return next(one for one in self.all.values() if which in (one.id, one.name))
+
+    def change(self, which: str, *events: str, signal: int = 15, **state: object) -> None:
+        one = self.all[which]
+        self.all[which] = replace(one, **state)  # type: ignore[arg-type]
+        for action in events:
+            at = wall_clock() * 1000
+            self.stream.queue.put_nowait(Happened(one.id, action, at, signal if action == "kill" else 0))
+
+    async def restart(self, which: str, _timeout: int) -> None:
+        self.asked.append("restart")
+        now = wall_clock()
+        self.change(
+            *(which, "kill", "die", "stop", "start", "restart"),
+            health=self.all[which].health and "starting",
+            started=now,
+            finished=now - 1000,
+        )
+
+    async def start(self, _which: str) -> None:
+        self.asked.append("start")
+
+    def close(self) -> None:
+        return
+
+
+def played(*containers: Container, glance: float = 30) -> tuple[ContainerSource, Played]:
+    found = ContainerSource(Engine("", "/nonexistent"), Containers(), glance=glance)
+    engine = Played(*containers)
+    found.connection = engine
+    return found, engine
+
+
+def web(**more: object) -> Container:
+    return replace(Container("i" * 64, "web", started=wall_clock() - 10**9), **more)  # type: ignore[arg-type]
+
+
+def remedy(found: ContainerSource, word: str, problem: str = "exited") -> object:
+    action = Action(1, Target("container", "web"), problem, Remedy(word), 0, "", 1)
+    return remedies([found], Containers())[word](action)
+
+
+def test_a_stop_by_hand_while_a_restart_settles_is_a_persons() -> None:
+    found, engine = played(web(health="unhealthy", failures=3))
+
+    async def live() -> None:
+        said: list[Observation] = []
+        task = asyncio.create_task(found.follow(said.append))
+        async with asyncio.timeout(20):
+            while not said:
+                await asyncio.sleep(0.01)
+            restart = asyncio.create_task(_act(remedy(found, "restart-container", "unhealthy")))
+            while not engine.asked:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            engine.change("i" * 64, "kill")
+            at = wall_clock()
+            engine.change("i" * 64, "die", "stop", status="exited", health="", exit_code=143, finished=at)
+            with pytest.raises(RotaError, match="ended again right away"):
+                await restart
+            with pytest.raises(RotaError, match="was stopped by hand meanwhile"):
+                await _act(remedy(found, "start-container"))
+        task.cancel()
+        assert engine.asked == ["restart"]
+        assert not [one for one in said[-1].findings.values() if one]
+
+    asyncio.run(live())

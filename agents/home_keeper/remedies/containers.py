@@ -89,9 +89,10 @@ async def _done(
     source.own.begin(before.id, wall_clock())
     try:
         await act()
-        after = await _settled(source, before, patience)
     finally:
+        # Right away: what is done to it while it settles, a person does.
         source.own.end(before.id, wall_clock())
+    after = await _settled(source, before, patience)
     took = round((time.monotonic() - began) * SECOND)
     return {
         "done": "restarted" if before.status == "running" else "started",
