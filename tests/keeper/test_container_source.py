@@ -275,3 +275,17 @@ def test_a_stop_by_hand_while_a_restart_settles_is_a_persons() -> None:
         assert not [one for one in said[-1].findings.values() if one]
 
     asyncio.run(live())
+
+
+@pytest.mark.parametrize(
+    ("health", "why"), [("", "it is running by now"), ("healthy", "it is healthy by now")]
+)
+def test_what_is_well_by_now_is_not_restarted(health: str, why: str) -> None:
+    found, engine = played(web(health=health))
+    done: dict[str, object] = {}
+
+    async def live() -> None:
+        done.update(await remedy(found, "restart-container", "restart-loop"))  # type: ignore[misc]
+
+    asyncio.run(live())
+    assert (engine.asked, done) == ([], {"done": "nothing", "why": why})

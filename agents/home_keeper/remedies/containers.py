@@ -58,8 +58,8 @@ def remedies(sources: Iterable[ContainerSource], rules: Containers) -> Mapping[s
 
 async def _restart(source: ContainerSource, name: str, patience: int) -> Mapping[str, Any]:
     one = await source.connection.inspect(name)
-    if one.status == "running" and one.health in ("healthy", "starting") and not source.track(one.id).looping:
-        return {"done": "nothing", "why": f"it is {one.health} by now"}
+    if one.status == "running" and one.health != "unhealthy" and not source.track(one.id).looping:
+        return {"done": "nothing", "why": f"it is {one.health or 'running'} by now"}
     if one.status == "paused":
         raise RotaError(f"{name} is paused, and so let be")
     if one.over or one.status in ("created", "removing"):
