@@ -17,7 +17,16 @@ from rota_agents.home_keeper.checks.containers import (
     passed,
     seen,
 )
-from rota_agents.home_keeper.checks.engine import Container, Happened, container, happened, moment, signal
+from rota_agents.home_keeper.checks.engine import (
+    Container,
+    Happened,
+    Listed,
+    container,
+    happened,
+    listed,
+    moment,
+    signal,
+)
 from rota_agents.home_keeper.checks.words import Malformed
 from rota_agents.home_keeper.words import PROBLEMS, Finding
 
@@ -420,3 +429,30 @@ def test_events() -> None:
     died = happened({**raw, "Action": "died"})
     assert died is not None
     assert died.action == "die"
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "health"),
+    [
+        ("running", "Up 5 minutes (healthy)", "healthy"),
+        ("running", "Up About an hour (unhealthy)", "unhealthy"),
+        ("running", "Up 2 seconds (health: starting)", "starting"),
+        ("running", "Up 3 days", None),
+        ("running", "", None),
+        ("paused", "Up 5 minutes (Paused)", None),
+        ("exited", "Exited (137) 2 hours ago", None),
+    ],
+)
+def test_what_a_list_says(state: str, status: str, health: str | None) -> None:
+    raw = {"Id": ID, "State": state, "Status": status, "Names": ["/app/db", "/db"]}
+    assert listed(raw) == (ID, Listed(state, "db", health))
+    inspected = Container(ID, "db", status=state, health=health or "unhealthy")
+    assert listed(raw)[1].agrees(inspected), "where the list does not say it, it does not differ"
+    assert not listed(raw)[1].agrees(replace(inspected, name="other"))
+    assert listed(raw)[1].agrees(replace(inspected, health="")) is (health is None)
+
+
+def test_podmans_words_in_a_list_are_no_other_status() -> None:
+    assert listed({"Id": ID, "State": "configured", "Names": ["db"]})[1].agrees(
+        Container(ID, "db", status="created")
+    )

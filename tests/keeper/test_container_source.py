@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rota_agents.home_keeper.checks.engine import Container, Happened
+from rota_agents.home_keeper.checks.engine import Container, Happened, Listed
 from rota_agents.home_keeper.probes.containers import ContainerSource
 from rota_agents.home_keeper.probes.engine import Refused
 from rota_agents.home_keeper.probes.polling import Observation, wall_clock
@@ -204,8 +204,8 @@ class Played:
     async def snapshot(self) -> dict[str, Container]:
         return dict(self.all)
 
-    async def listed(self) -> dict[str, tuple[str, str]]:
-        return {key: (one.status, one.name) for key, one in self.all.items()}
+    async def listed(self) -> dict[str, Listed]:
+        return {key: Listed(one.status, one.name, one.health or None) for key, one in self.all.items()}
 
     async def inspect(self, which: str) -> Container:
         return next(one for one in self.all.values() if which in (one.id, one.name))
@@ -319,5 +319,27 @@ def test_a_stop_by_hand_that_was_missed_is_one_though_the_engine_has_forgotten_w
                 await _act(remedy(found, "start-container"))
         task.cancel()
         assert not [finding for one in said for finding in one.findings.values() if finding]
+
+    asyncio.run(live())
+
+
+def test_health_that_no_event_told_of_is_seen_in_the_list() -> None:
+    other = replace(web(), id="o" * 64, name="other", health="healthy")
+    found, engine = played(web(health="unhealthy", failures=3), other, glance=0.1)
+
+    async def live() -> None:
+        said: list[Observation] = []
+        task = asyncio.create_task(found.follow(said.append))
+        async with asyncio.timeout(20):
+            while not said:
+                await asyncio.sleep(0.01)
+            engine.change("i" * 64, health="healthy", failures=0)
+            engine.change(other.id, health="unhealthy", failures=3)
+            while len({target for one in said[1:] for target in one.findings}) < 2:
+                await asyncio.sleep(0.01)
+        task.cancel()
+        latest = {str(target): found for one in said for target, found in one.findings.items()}
+        assert latest["container:web"] == ()
+        assert [finding.problem for finding in latest["container:other"]] == ["unhealthy"]
 
     asyncio.run(live())

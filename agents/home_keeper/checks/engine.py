@@ -216,6 +216,43 @@ def _depends(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, names)))
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a list of containers says of one.
+
+    Attributes:
+        status: as of Container.
+        name: without the slash.
+        health: as of Container; None where the list does not say it.
+    """
+
+    status: str
+    name: str
+    health: str | None = None
+
+    def agrees(self, one: Container) -> bool:
+        """Tell whether a container that was inspected is still like this, as far as the list tells."""
+        same = self.health is None or self.health == one.health
+        return same and (self.status, self.name) == (one.status, one.name)
+
+
+_HEALTH = re.compile(r"\((?:health: )?(healthy|unhealthy|starting)\)$")
+"""At the end of what Docker says of a container that runs: Up 5 minutes (unhealthy)."""
+
+
+def listed(raw: Mapping[str, Any]) -> tuple[str, Listed]:
+    """Return the id of a container from the answer to GET /containers/json, and what is said of it.
+
+    Raises:
+        KeyError, TypeError, AttributeError: it is not as expected.
+    """
+    # Its own name: others in the list are those of links, with a slash in them.
+    names = [str(name).removeprefix("/") for name in raw.get("Names") or ()]
+    name = next((name for name in names if "/" not in name), "")
+    status, told = str(raw.get("State")), _HEALTH.search(str(raw.get("Status") or ""))
+    return str(raw["Id"]), Listed(_STATUS.get(status, status), name, told[1] if told else None)
+
+
 def happened(raw: Mapping[str, Any]) -> Happened | None:
     """Return an event of the stream, None if it is not of a container.
 

@@ -179,8 +179,7 @@ class ContainerSource:
                 dirty |= {
                     key: None
                     for key in {**listed, **self._found}
-                    if key not in self._found
-                    or listed.get(key) != (self._found[key].status, self._found[key].name)
+                    if key not in self._found or key not in listed or not listed[key].agrees(self._found[key])
                 }
             await together(self._look(key) for key in dirty)
             news = self._news()

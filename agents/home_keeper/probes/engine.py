@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from rota.container_watches import Engine
 
-from ..checks.engine import Container, Happened, container, happened
+from ..checks.engine import Container, Happened, Listed, container, happened, listed
 from ..checks.words import Malformed, clip
 from . import Unavailable
 from .threads import Threads
@@ -129,10 +129,9 @@ class Connection:
         """
         return container(await self._with("inspect", lambda client: client.inspect_container(which)))
 
-    async def listed(self) -> dict[str, tuple[str, str]]:
-        """Return status and name of all containers, by id."""
-        raw = await self._with("list", lambda client: client.containers(all=True))
-        return {str(item["Id"]): (str(item.get("State")), _name(item)) for item in raw}
+    async def listed(self) -> dict[str, Listed]:
+        """Return what is said of all containers at a glance, by id; raises as `inspect`."""
+        return dict(await self._with("list", lambda client: [*map(listed, client.containers(all=True))]))
 
     async def snapshot(self) -> dict[str, Container]:
         """Return all containers, by id; raises as `inspect`."""
@@ -222,12 +221,6 @@ def _events(raw: Iterable[Mapping[str, Any]]) -> Iterator[Happened]:
 
 def _stamp(nanos: int) -> str:
     return f"{nanos // 1_000_000_000}.{nanos % 1_000_000_000:09}"
-
-
-def _name(item: Mapping[str, Any]) -> str:
-    """Return a container's own name: others in the list are those of links, with a slash in them."""
-    names = [str(name).removeprefix("/") for name in item.get("Names") or ()]
-    return next((name for name in names if "/" not in name), "")
 
 
 def _knock(path: str) -> None:
