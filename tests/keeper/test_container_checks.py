@@ -350,6 +350,12 @@ def test_a_stop_signal_of_its_own_counts() -> None:
     assert not after(event("kill", signal=10)).asked
 
 
+@pytest.mark.parametrize(("text", "number"), [("SIGWINCH", 28), ("SIGRTMIN+3", 37)])
+def test_the_stop_signals_of_httpd_and_systemd_count(text: str, number: int) -> None:
+    what = container(inspected() | {"Config": {"StopSignal": text}})
+    assert after(event("kill", signal=number), what=what).asked
+
+
 # what the engine says
 
 
@@ -411,7 +417,11 @@ def test_no_answer_is_taken_for_a_container_or_breaks_it(raw: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("15", 15), ("TERM", 15), ("SIGKILL", 9), ("", 0), ("SIGWINCH", -1)]
+    ("text", "number"),
+    [
+        *(("15", 15), ("TERM", 15), ("SIGKILL", 9), ("sigterm", 15), ("", 0), ("SIGNONE", -1)),
+        *(("SIGWINCH", 28), ("SIGRTMIN+3", 37), ("RTMIN", 34), ("SIGRTMAX-1", 63), ("RTMIN+x", -1)),
+    ],
 )
 def test_signals(text: str, number: int) -> None:
     assert signal(text) == number
