@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 from rota_agents.home_keeper.checks.engine import Container, Happened, Listed
+from rota_agents.home_keeper.probes import engine as probe
 from rota_agents.home_keeper.probes.containers import ContainerSource
-from rota_agents.home_keeper.probes.engine import Refused
+from rota_agents.home_keeper.probes.engine import Gone, Refused
 from rota_agents.home_keeper.probes.polling import Observation, wall_clock
+from rota_agents.home_keeper.probes.threads import Threads
 from rota_agents.home_keeper.remedies.containers import remedies
 from rota_agents.home_keeper.words import Action, Remedy, Target
 
@@ -341,5 +343,53 @@ def test_health_that_no_event_told_of_is_seen_in_the_list() -> None:
         latest = {str(target): found for one in said for target, found in one.findings.items()}
         assert latest["container:web"] == ()
         assert [finding.problem for finding in latest["container:other"]] == ["unhealthy"]
+
+    asyncio.run(live())
+
+
+@pytest.mark.parametrize("call", ["history", "follow"])
+@pytest.mark.parametrize("begins", [False, True])
+def test_an_engine_that_hangs_keeps_no_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, begins: bool
+) -> None:
+    """It says its version, and takes a call for events; with `begins` it also begins to answer that."""
+    pytest.importorskip("docker", reason="no docker SDK")
+    monkeypatch.setattr(probe, "_CALL", 0.3)
+    told, head = b'{"ApiVersion": "1.41"}', b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = b""
+        while (line := await reader.readline()).strip():
+            asked += line
+        if b"/version" in asked:
+            writer.write(head + f"Content-Length: {len(told)}\r\n\r\n".encode() + told)
+        elif begins:
+            writer.write(head + b"Transfer-Encoding: chunked\r\n\r\n")
+        with suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    async def live() -> None:
+        threads = Threads(4)
+        path = tmp_path / "docker.sock"
+        async with await asyncio.start_unix_server(answer, path):
+            found = probe.Connection(Engine("", str(path)), threads)
+            await found.connect()
+            for _ in range(6):
+                if call == "follow" and begins:
+                    stream = await found.follow(1)
+                    await asyncio.sleep(0.5)
+                    assert stream.queue.empty(), "to be quiet is no trouble"
+                    stream.close()
+                elif call == "follow":
+                    with pytest.raises(Gone):
+                        await found._with("follow", lambda client: client.events(since=1), 0.3)
+                else:
+                    with pytest.raises(Gone):
+                        await found._with("history", lambda client: [*client.events(since=1, until=2)], 0.3)
+            async with asyncio.timeout(10):
+                while threads.busy:
+                    await asyncio.sleep(0.05)
+            found.close()
 
     asyncio.run(live())

@@ -246,7 +246,18 @@ def _client(path: str) -> tuple[Any, bool]:
         version = client.version(api_version=False)
     components = version.get("Components") or ()
     podman = any("podman" in str(item.get("Name")).lower() for item in components)
-    return docker.APIClient(version=str(version["ApiVersion"]), **where), podman
+
+    class Client(docker.APIClient):
+        """The SDK's, which would wait without end for an engine that takes a call for events and hangs."""
+
+        def request(self, *words: Any, **more: Any) -> Any:
+            endless = "timeout" in more and more["timeout"] is None
+            answer = super().request(*words, **(more | {"timeout": _CALL} if endless else more))
+            if endless and more["params"]["until"] is None:  # it has answered, and may be quiet from now on
+                self._disable_socket_timeout(self._get_raw_response_socket(answer))
+            return answer
+
+    return Client(version=str(version["ApiVersion"]), **where), podman
 
 
 def _translated(work: Callable[[], Result]) -> Result:
