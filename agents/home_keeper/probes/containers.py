@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable
 from rota.container_watches import Containers, Engine
 from rota.errors import RotaError
 
-from ..checks.containers import Judge, Track, ended_with_engine, heard, passed, seen
+from ..checks.containers import Judge, Own, Track, ended_with_engine, heard, passed, seen
 from ..checks.engine import Container, Happened
 from ..checks.words import SECOND, Malformed, clip
 from ..words import Finding, Target
 from . import Unavailable
-from .engine import Connection, Gone, Own, Refused, Stream
+from .engine import Connection, Gone, Refused, Stream
 from .polling import Observation, wall_clock
 from .threads import Threads
 from .together import together

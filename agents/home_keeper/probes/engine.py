@@ -7,9 +7,8 @@ import errno
 import itertools
 import os
 import socket
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -29,7 +28,6 @@ _EVENTS = (
     *("restart", "start", "stop", "unpause", "update"),
 )
 """The events that are asked for: each health check makes three more."""
-_UNDER_WAY = 1 << 62
 
 Result = TypeVar("Result")
 
@@ -56,30 +54,6 @@ class Refused(Exception):  # noqa: N818  (it is the engine that refuses)
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
-
-
-@dataclass(slots=True)
-class Own:
-    """What the keeper itself does to containers: from when to when, microseconds, by their ids."""
-
-    spans: dict[str, list[int]] = field(default_factory=dict)
-
-    def begin(self, container_id: str, at: int) -> None:
-        """Take note that from now on it is the keeper that acts on a container."""
-        self.spans[container_id] = [at, _UNDER_WAY]
-
-    def end(self, container_id: str, at: int) -> None:
-        """Take note that it is done."""
-        self.spans[container_id][1] = at
-
-    def at(self, container_id: str, at: int) -> bool:
-        """Tell whether it was the keeper that acted on a container at a moment."""
-        since, until = self.spans.get(container_id, (1, 0))
-        return since <= at <= until
-
-    def forget_others(self, known: Collection[str]) -> None:
-        """Forget what is over and was done to containers that are gone: nothing is heard of them any more."""
-        self.spans = {key: span for key, span in self.spans.items() if key in known or span[1] == _UNDER_WAY}
 
 
 class Connection:
