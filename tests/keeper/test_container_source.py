@@ -393,3 +393,18 @@ def test_an_engine_that_hangs_keeps_no_thread(
             found.close()
 
     asyncio.run(live())
+
+
+@pytest.mark.parametrize(("declared", "given"), [(10, 10), (86_400, 3600), (-1, 300)])
+def test_what_is_given_to_end_has_an_end(declared: int, given: int) -> None:
+    """rota-docker-proxy lets no more than an hour through."""
+    found, engine = played(web(health="unhealthy", failures=3, stop_timeout=declared))
+    asked = []
+
+    async def restart(_which: str, timeout: int) -> None:
+        asked.append(timeout)
+
+    engine.restart = restart  # type: ignore[method-assign]
+    with pytest.raises(RotaError, match="unhealthy again"):
+        asyncio.run(_act(remedy(found, "restart-container", "unhealthy")))
+    assert asked == [given]

@@ -26,6 +26,8 @@ _SHORTEST = 10.0
 _LAG = 1.0
 _FOR_EVER = 300
 """Seconds that are given to end to what is to be given as long as it takes."""
+_LONGEST_STOP = 3600
+"""Most seconds that are given: rota-docker-proxy lets no more through."""
 
 Do = Callable[[Action], Awaitable[Mapping[str, Any]]]
 
@@ -64,7 +66,7 @@ async def _restart(source: ContainerSource, name: str, patience: int) -> Mapping
         raise RotaError(f"{name} is paused, and so let be")
     if one.over or one.status in ("created", "removing"):
         return await _start(source, name, patience)
-    timeout = one.stop_timeout if one.stop_timeout >= 0 else _FOR_EVER
+    timeout = min(one.stop_timeout, _LONGEST_STOP) if one.stop_timeout >= 0 else _FOR_EVER
     return await _done(source, one, patience, lambda: source.connection.restart(one.id, timeout))
 
 
