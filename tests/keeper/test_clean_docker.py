@@ -101,8 +101,13 @@ def test_an_answer_that_is_none_is_told_and_the_other_steps_are_taken(
             return
 
     disk = Disk((Limit("warning", 0.001, 0.0005),))
-    wanted = {"build_cache": kind == "build-cache", "images": kind == "images"}
-    docker_ = DockerRule((str(path),), SECOND, containers=kind == "containers", **wanted)
+    docker_ = DockerRule(
+        (str(path),),
+        SECOND,
+        build_cache=kind == "build-cache",
+        images=kind == "images",
+        containers=kind == "containers",
+    )
     gone = PathRule(str(tmp_path / "gone"), SECOND)
     what = CleanRules(disks={"/": disk}, docker=docker_, paths=(gone,))
     with socketserver.UnixStreamServer(str(path), Odd) as server:

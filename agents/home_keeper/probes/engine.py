@@ -221,7 +221,7 @@ def _client(path: str) -> tuple[Any, bool]:
     components = version.get("Components") or ()
     podman = any("podman" in str(item.get("Name")).lower() for item in components)
 
-    class Client(docker.APIClient):
+    class Client(docker.APIClient):  # type: ignore[misc]
         """The SDK's, which would wait without end for an engine that takes a call for events and hangs."""
 
         def request(self, *words: Any, **more: Any) -> Any:
