@@ -6,6 +6,7 @@ the CLI, systemd and a webhook.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -460,8 +461,28 @@ def test_what_it_may_do_follows_what_is_declared(kept: Kept) -> None:
     assert machine.run(restart, user="rota-keeper", check=False).returncode
 
 
+def test_drives_are_asked_as_root_and_the_keeper_reads_what_they_said(kept: Kept) -> None:
+    machine, report = kept.machine, "/run/rotad-smart/drives.json"
+    assert machine.run("systemctl is-active rotad-smart.timer").stdout.strip() == "active"
+    machine.wait_for(lambda: machine.exists(report), timeout=60)
+    read = machine.run(["cat", report], user="rota-keeper").stdout
+    assert json.loads(read).keys() == {"boottime", "drives"}
+    assert machine.run(["cat", report], user="bob", check=False).returncode, "it has serial numbers"
+    before = machine.read(report)
+    machine.run("systemctl start rotad-smart.service")
+    assert machine.read(report) != before
+    assert kept.show("rotad-smart", "Result") == "success"
+    assert kept.history("check:drives") == ([], [])
+    try:
+        kept.settings(DECLARED.replace("[keeper.watch]\n", "[keeper.watch]\nsmart = false\n"))
+        assert machine.run("systemctl is-active rotad-smart.timer", check=False).stdout.strip() == "inactive"
+    finally:
+        kept.settings(DECLARED)
+    assert machine.run("systemctl is-active rotad-smart.timer").stdout.strip() == "active"
+
+
 def test_least_privilege(kept: Kept) -> None:
-    for unit in (KEEPER_SERVICE, f"{PROXY}.service"):
+    for unit in (KEEPER_SERVICE, f"{PROXY}.service", "rotad-smart.service"):
         verdict = kept.machine.run(["systemd-analyze", "security", "--no-pager", unit]).stdout
         exposure = float(verdict.rpartition(f"{unit}: ")[2].split()[0])
         print(f"exposure of {unit}: {exposure}")
