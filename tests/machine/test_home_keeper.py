@@ -367,10 +367,15 @@ def test_the_database_first_and_then_its_clients(kept: Kept) -> None:
 
 def test_a_disk_that_is_full_is_cleaned(kept: Kept) -> None:
     machine, target = kept.machine, f"disk:{FULL}"
-    machine.run(
-        f"for n in $(seq 1 50); do head -c 1M /dev/zero >{FULL}/cache/$n; done; "
-        f"touch -d '-2 days' {FULL}/cache/*; touch -d '-3 days' {FULL}/cache/7; touch {FULL}/cache/50"
-    )
+    # No ctime can be set: what is old is seconds old here, though an hour is the least to declare.
+    drop_ins = f"{SYSTEM_UNIT_DIR}/rota-clean@.service.d"
+    text = machine.read(f"{drop_ins}/50-rota.conf")
+    age = f'"older_than":{86_400_000_000}'
+    assert age in text
+    machine.write(f"{drop_ins}/60-age.conf", text.replace(age, '"older_than":2000000'))
+    machine.run("systemctl daemon-reload")
+    write = f"do head -c 1M /dev/zero >{FULL}/cache/$n; done"
+    machine.run(f"for n in 7 $(seq 1 6) $(seq 8 30); {write}; sleep 3; for n in $(seq 31 50); {write}")
     remedy = kept.healed(target)
     assert (remedy["remedy"], remedy["problem"]) == ("clean", "space")
     left = set(machine.run(["ls", f"{FULL}/cache"]).stdout.split())

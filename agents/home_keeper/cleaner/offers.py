@@ -170,7 +170,7 @@ def journal(rule: JournalRule, scene: Scene) -> Offer:
     directory = f"{JOURNALS}/{machine}"
     if not is_on(directory, scene.device):
         raise _elsewhere(f"{directory}, the journal,")
-    with Tree(directory) as tree:
+    with Tree(directory, content=True) as tree:
         chosen = vacuum(tree.files(), rule, scene.now)
     if not chosen:
         raise Nothing(
@@ -178,14 +178,22 @@ def journal(rule: JournalRule, scene: Scene) -> Offer:
             f"{size(rule.keep_size)} that are kept"
         )
     what = f"archived journal files whose last entry is older than {span(rule.keep_time)}"
-    return _removal(what, directory, chosen, scene.now - rule.keep_time, scene)
+    return _removal(what, directory, chosen, scene.now - rule.keep_time, scene, content=True)
 
 
-def _removal(what: str, directory: str, chosen: tuple[File, ...], latest: int, scene: Scene) -> Offer:
-    """Return the removal of files below a directory, which was looked at before."""
+def _removal(
+    what: str,
+    directory: str,
+    chosen: tuple[File, ...],
+    latest: int,
+    scene: Scene,
+    *,
+    content: bool = False,
+) -> Offer:
+    """Return the removal of files below a directory, which was looked at before, by the same times."""
 
     def act(enough: Enough) -> Did:
-        with Tree(directory) as tree:
+        with Tree(directory, content=content) as tree:
             if file_system(tree.descriptor) != scene.device:
                 raise _elsewhere(directory)
             done = tree.remove(iter(chosen), latest, enough)

@@ -111,9 +111,16 @@ def size_of(found: os.stat_result) -> int:
 class Tree:
     """An open directory and what is below it on the same mount."""
 
-    def __init__(self, path: str) -> None:
-        """Open it; raises as `open_directory`."""
+    def __init__(self, path: str, *, content: bool = False) -> None:
+        """Open it; raises as `open_directory`.
+
+        Args:
+            path: its path.
+            content: whether the age of a file is that of its content (mtime) alone. Else one is as young as
+                anything done to it (ctime, too): what cp -p, rsync -a or tar put there is not old.
+        """
         self.path = path
+        self._content = content
         self.descriptor = open_directory(path)
         self._device = os.fstat(self.descriptor).st_dev
         self._mount = mount_of(self.descriptor)
@@ -163,7 +170,7 @@ class Tree:
                     elif entry.is_file(follow_symlinks=False):
                         found = entry.stat(follow_symlinks=False)
                         if found.st_dev == self._device:
-                            changed = found.st_mtime_ns // 1000
+                            changed = self._changed(found)
                             yield File(f"{prefix}{entry.name}", size_of(found), changed, found.st_ino)
         for name in folders:
             try:
@@ -178,6 +185,10 @@ class Tree:
                     yield from self._below(below, f"{prefix}{name}/", depth + 1)
                 finally:
                     os.close(below)
+
+    def _changed(self, found: os.stat_result) -> int:
+        """Return since when a file is as it is."""
+        return (found.st_mtime_ns if self._content else max(found.st_mtime_ns, found.st_ctime_ns)) // 1000
 
     def _folder(self, path: str) -> int | None:
         """Open the directory that a file is in, step by step; None if a step is another mount."""
@@ -229,7 +240,7 @@ class Tree:
         try:
             found = os.stat(name, dir_fd=folder, follow_symlinks=False)
             same = stat.S_ISREG(found.st_mode) and found.st_ino == file.inode
-            if not same or found.st_dev != self._device or found.st_mtime_ns // 1000 > latest:
+            if not same or found.st_dev != self._device or self._changed(found) > latest:
                 return None
             os.unlink(name, dir_fd=folder)
         except FileNotFoundError:
