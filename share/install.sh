@@ -28,7 +28,8 @@ fi
 # NAME=MODULE: what is started by name, and whose main() it is
 programs="rota=rota.cli rotad=rota.daemon rotad-metrics=rota.exporter rotad-notify=rota.notifier
   rota-agent=rota_agents rota-home-keeper=rota_agents.home_keeper.keeper
-  rota-clean=rota_agents.home_keeper.cleaner.program rota-docker-proxy=rota_agents.home_keeper.proxy"
+  rota-clean=rota_agents.home_keeper.cleaner.program rota-docker-proxy=rota_agents.home_keeper.proxy
+  rotad-smart=rota_agents.home_keeper.smart"
 
 fail() {
   printf 'install: %s\n' "$@" >&2
@@ -49,6 +50,7 @@ destination() {
     rotad-user.service) echo "$PREFIX/lib/systemd/user/rotad.service" ;;
     rota-home-keeper.service) echo "$PREFIX/lib/systemd/system/rota-home-keeper.service" ;;
     rota-keeper.sysctl) echo "$PREFIX/lib/sysctl.d/40-rota-keeper.conf" ;;
+    rotad-smart.service | rotad-smart.timer) echo "$PREFIX/lib/systemd/system/$1" ;;
     rota-docker-proxy.service | rota-docker-proxy.socket) echo "$PREFIX/lib/systemd/system/$1" ;;
     rota.sysusers) echo "$PREFIX/lib/sysusers.d/rota.conf" ;;
     rota.tmpfiles) echo "$PREFIX/lib/tmpfiles.d/rota.conf" ;;

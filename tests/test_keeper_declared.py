@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from rota import keeper_rules, names
+from rota import analyze, keeper_rules, names
 from rota.clean_units import DROP_INS
 from rota.cli_declare import json_schema
 from rota.errors import DeclarationError
@@ -326,6 +326,29 @@ def test_what_starts_it(tmp_path: Path) -> None:
     assert names.KEEPER_LINK not in nixos
 
 
+def test_drives_are_asked_as_often_as_declared(tmp_path: Path) -> None:
+    declared = "[keeper]\nenable = true\n[keeper.watch]\nsmart = "
+    files = made(tmp_path / "a", f'{declared}"6h"')
+    assert "\n[Timer]\nOnUnitInactiveSec=21600000000us\n" in (files[names.SMART_DROP_IN].text or "")
+    wants = f"[Unit]\nWants={names.SMART_TIMER}\n"
+    assert wants in (files[names.KEEPER_DROP_IN].text or "")
+    off = made(tmp_path / "b", f"{declared}false")
+    assert names.SMART_DROP_IN not in off and wants not in (off[names.KEEPER_DROP_IN].text or "")
+
+
+def test_systemd_takes_what_asks_drives_and_calls_it_safe(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    for name in (names.SMART_SERVICE, names.SMART_TIMER):
+        text = (ROOT / "share" / name).read_text(encoding="utf-8")
+        (tmp_path / name).write_text(text.replace("@bindir@/rotad-smart", "/bin/true"))
+    (tmp_path / names.SMART_DROP_IN).parent.mkdir()
+    (tmp_path / names.SMART_DROP_IN).write_text(made(tmp_path / "etc")[names.SMART_DROP_IN].text or "")
+    assert analyze.verify([tmp_path / names.SMART_SERVICE, tmp_path / names.SMART_TIMER]) == []
+    exposure = analyze.exposure(tmp_path / names.SMART_SERVICE)
+    assert exposure.score <= 1.3, exposure.costs
+
+
 def test_it_comes_and_goes_with_the_settings(tmp_path: Path) -> None:
     units = tmp_path / "units"
     on = made(tmp_path / "etc")
@@ -335,7 +358,8 @@ def test_it_comes_and_goes_with_the_settings(tmp_path: Path) -> None:
     other = made(tmp_path / "etc", DECLARED.replace('"restart"', '"start"'))
     assert compare(other, units).changed == [names.KEEPER_RULES, names.KEEPER_DROP_IN]
     gone = compare(made(tmp_path / "etc", ""), units).removed
-    assert gone == [names.KEEPER_LINK, names.KEEPER_RULES, *sorted(DROP_INS), names.KEEPER_DROP_IN]
+    drop_ins = [*sorted(DROP_INS), names.KEEPER_DROP_IN, names.SMART_DROP_IN]
+    assert gone == [names.KEEPER_LINK, names.KEEPER_RULES, *drop_ins]
     write_directory(made(tmp_path / "etc", ""), units)
     assert not (units / names.KEEPER_RULES).exists()
 

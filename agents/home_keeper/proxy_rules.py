@@ -18,7 +18,8 @@ from .checks.engine import LABELS
 
 _ID = r"(?P<id>[A-Za-z0-9][A-Za-z0-9_.-]{0,254})"
 _VERSION = re.compile(r"(?P<version>/v[1-9]\.[0-9]{1,3})(?=/)")
-_NUMBER = re.compile(r"[0-9]{1,9}")
+_PATIENCE = re.compile(r"[0-9]{1,3}|[12][0-9]{3}|3[0-5][0-9]{2}|3600")
+"""Seconds that a container may be given to end: while they last, nobody else can do anything to it."""
 _NO = re.compile(r"0|false|False")
 _FLAG = re.compile(r"0|1|true|false|True|False")
 _ALL = re.compile(r"-1|[0-9]{1,6}")
@@ -72,7 +73,7 @@ TABLE: tuple[Route, ...] = (
     _route("events", "GET", r"/events", {"since": _WHEN, "until": _WHEN}, "type event container label"),
     _route("list", "GET", r"/containers/json", _LIST_QUERY, "id name label status health"),
     _route("inspect", "GET", rf"/containers/{_ID}/json", {"size": _NO}),
-    _route("act", "POST", rf"/containers/{_ID}/restart", {"t": _NUMBER}),
+    _route("act", "POST", rf"/containers/{_ID}/restart", {"t": _PATIENCE}),
     _route("act", "POST", rf"/containers/{_ID}/start"),
 )
 """Exec, attach, logs, archive, create, prune and everything else that is not here is refused."""

@@ -83,7 +83,7 @@ class PathRule:
 
     Attributes:
         path: the directory, which itself stays, as all directories do.
-        older_than: files not changed since (mtime) may go, the oldest first.
+        older_than: files neither changed nor put there since (mtime, ctime) may go, the oldest first.
         keep: so many files are left, the newest.
         keep_size: so many bytes of files are left, the newest.
     """

@@ -318,7 +318,7 @@ def place(name: str, directory: Path, rules_dir: Path | None) -> Path:
 def compare(files: Files, directory: Path, rules_dir: Path | None = None) -> Plan:
     """Return what would change in a directory, which may hold units of others, and among rules of polkit."""
     before: dict[str, str] = {}
-    others = ("rota.slice", names.METRICS_SOCKET, names.NOTIFY_DROP_IN, *_LINKS)
+    others = ("rota.slice", names.METRICS_SOCKET, names.NOTIFY_DROP_IN, names.SMART_DROP_IN, *_LINKS)
     units = [*directory.glob("rota-*.*"), *directory.glob("rota-*.d/50-rota.conf")]
     found = {str(path.relative_to(directory)): path for path in units}
     found |= {name: place(name, directory, rules_dir) for name in (*others, names.KEEPER_RULES)}

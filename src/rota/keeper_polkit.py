@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rota.clean_rules import CLEAN_UNIT, COMMAND_UNIT, PREVIEW_UNIT
+from rota.clean_rules import CLEAN_UNIT, COMMAND_UNIT
 from rota.keeper_config import Config
 from rota.keeper_rules import NEVER, REMEDIES, Override, Policy, Rules, is_pattern
 from rota.names import KEEPER_USER, POLKIT_ACTION, RULES_MARKER
@@ -21,8 +21,8 @@ VERBS: Mapping[str, tuple[str, ...]] = {
     "reset-failed": ("reset-failed",),
 }
 """Of systemd, by the remedy of a unit; the other remedies do nothing to it."""
-CLEAN = (CLEAN_UNIT.format("*"), PREVIEW_UNIT.format("*"))
-"""Units that root made for the keeper's remedies: it may start them, whatever else is named."""
+CLEAN = CLEAN_UNIT.format("*")
+"""The unit that root made for a remedy of the keeper's: it may start it, whatever else is named."""
 
 _TEXT = """\
 %(marker)s from %(source)s; it is made again whenever that changes.
@@ -144,7 +144,7 @@ def text(config: Config, source: str) -> str:
         source: the configuration.
     """
     policy = config.rules
-    oneshots = [*CLEAN, *(COMMAND_UNIT.format(name) for name in _run(policy, "command"))]
+    oneshots = [CLEAN, *(COMMAND_UNIT.format(name) for name in _run(policy, "command"))]
     never = [f"unit:{pattern}" for pattern in NEVER] + list(policy.never)
     return _TEXT % {
         "marker": RULES_MARKER,

@@ -36,6 +36,13 @@ def _proxy_units(config: Config, docker: str, source: str, context: Context) -> 
     return files
 
 
+def _smart_units(config: Config, source: str) -> list[UnitFile]:
+    """Return how often drives are asked for their own diagnosis: nothing where they are not."""
+    interval = config.watches.smart_interval
+    timer = f"[Timer]\nOnUnitInactiveSec={interval}us"
+    return [UnitFile(names.SMART_DROP_IN, made_file(source, timer))] if interval else []
+
+
 def keeper_units(keeper: HomeKeeper, source: str, context: Context) -> list[UnitFile]:
     """Return what makes the Home Keeper run: nothing where it is not enabled.
 
@@ -47,10 +54,13 @@ def keeper_units(keeper: HomeKeeper, source: str, context: Context) -> list[Unit
     if not keeper.enable:
         return []
     config = keeper_parts.resolve(keeper)
-    section = "\n".join(["[Service]", *_credentials(config)])
+    sections = ["\n".join(["[Service]", *_credentials(config)])]
+    if config.watches.smart_interval:
+        sections.insert(0, f"[Unit]\nWants={names.SMART_TIMER}")
     files = [
-        UnitFile(names.KEEPER_DROP_IN, made_file(source, section)),
+        UnitFile(names.KEEPER_DROP_IN, made_file(source, *sections)),
         UnitFile(names.KEEPER_RULES, keeper_polkit.text(config, source)),
+        *_smart_units(config, source),
         *_proxy_units(config, keeper.containers.docker, source, context),
         *clean_units(clean_declared.resolve(keeper, config.watches), source),
         *command_units(keeper.commands, source, context),

@@ -63,6 +63,11 @@ PROXY_DROP_IN = f"{PROXY_SERVICE}.d/50-rota.conf"
 PROXY_LINK = f"sockets.target.wants/{PROXY_SOCKET}"
 """Who asks Docker for the keeper, which may do so at that socket."""
 
+SMART_TIMER = "rotad-smart.timer"
+SMART_SERVICE = "rotad-smart.service"
+SMART_DROP_IN = f"{SMART_TIMER}.d/50-rota.conf"
+"""Who asks drives for their own diagnosis for the keeper, and when."""
+
 RESERVED: Mapping[str, str] = {
     KEEPER_AGENT: "is the Home Keeper's own, which [keeper] in rota.toml turns on",
     "docker-proxy": "is rota-docker-proxy's, through which the Home Keeper asks Docker",

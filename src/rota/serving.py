@@ -16,6 +16,9 @@ from rota.names import (
     PROXY_DROP_IN,
     PROXY_SERVICE,
     PROXY_SOCKET,
+    SMART_DROP_IN,
+    SMART_SERVICE,
+    SMART_TIMER,
 )
 from rota.systemd import Systemd
 
@@ -29,6 +32,7 @@ MADE_OF: Mapping[str, tuple[str, ...]] = {
     METRICS_SOCKET: METRICS,
     NOTIFY_DROP_IN: NOTIFY,
     PROXY_DROP_IN: (PROXY_SOCKET, PROXY_SERVICE),
+    SMART_DROP_IN: (SMART_TIMER, SMART_SERVICE),
     KEEPER_DROP_IN: (KEEPER_SERVICE,),
 }
 """By the file that turns them on: units that are stopped when it changes, of which the first is started."""
@@ -57,6 +61,7 @@ _WITHOUT = {
     METRICS_SOCKET: ("metrics are not served", "Is the address taken? See "),
     NOTIFY_SERVICE: ("nobody is told of runs", "See "),
     PROXY_SOCKET: ("the Home Keeper cannot ask Docker", "See "),
+    SMART_TIMER: ("no drive is asked for its diagnosis", "See "),
     KEEPER_SERVICE: ("the Home Keeper does not watch", "See "),
 }
 

@@ -217,7 +217,10 @@ class Watch(Record):
     rotad_lag: Spans | StrictBool = _limit("rotad_lag", {"warning": "5min"})
     rotad: Spans | StrictBool = _limit("rotad", {"warning": "1min"})
     smart: Duration | StrictBool = key(
-        True, "How often disks are asked for their own diagnosis by smartctl, where it is; true: 1h.", "6h"
+        True,
+        "How often disks are asked for their own diagnosis by smartctl, where it is, as root by"
+        " rotad-smart.service; true: 1h.",
+        "6h",
     )
     journal: Duration | StrictBool = key(
         True, "How often an entry is written to the journal and read back; true: 10min.", "1h"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.server
 import io
 import json
 import os
 import shutil
+import socketserver
 import subprocess
 import tarfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,10 +23,10 @@ from rota_agents.home_keeper.cleaner.offers import Nothing, Scene
 from rota_agents.home_keeper.cleaner.plan import Need, Step
 from rota_agents.home_keeper.cleaner.tree import file_system, open_directory
 
-from rota.clean_rules import CleanRules, DockerRule
+from rota.clean_rules import CleanRules, DockerRule, PathRule
 from rota.errors import RotaError
 from rota.watch_rules import limits
-from rota.watches import Disk
+from rota.watches import Disk, Limit
 
 SECOND, MIB = 1_000_000, 1024**2
 AGE = 6
@@ -75,6 +78,49 @@ class Docker:
 
     def images(self) -> set[str]:
         return set(self("images", "--format", "{{.Repository}}:{{.Tag}}").split())
+
+
+@pytest.mark.parametrize("info", [["not docker"], None, "text", 7, {"DockerRootDir": "/"}])
+@pytest.mark.parametrize("kind", ["images", "containers", "build-cache"])
+def test_an_answer_that_is_none_is_told_and_the_other_steps_are_taken(
+    tmp_path: Path, info: object, kind: str
+) -> None:
+    """Something listens at the socket that is no engine."""
+    path, report = tmp_path / "docker.sock", tmp_path / "report.json"
+
+    class Odd(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(info if self.path == "/info" else [3]).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def address_string(self) -> str:
+            return "a socket"
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    disk = Disk((Limit("warning", 0.001, 0.0005),))
+    docker_ = DockerRule(
+        (str(path),),
+        SECOND,
+        build_cache=kind == "build-cache",
+        images=kind == "images",
+        containers=kind == "containers",
+    )
+    gone = PathRule(str(tmp_path / "gone"), SECOND)
+    what = CleanRules(disks={"/": disk}, docker=docker_, paths=(gone,))
+    with socketserver.UnixStreamServer(str(path), Odd) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert not program.run("/", what, report)
+        server.shutdown()
+    told = json.loads(report.read_text())
+    said = {row["step"].split()[0]: row.get("error", "") for row in told["steps"]}
+    assert said.keys() == {kind, "paths"} and "No such file" in said["paths"]
+    assert said[kind].startswith(f"{path}: its answer is not as expected: ")
+    assert told["ended"]
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -16,21 +17,27 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rota_agents.home_keeper.cleaner import program
+from rota_agents.home_keeper.cleaner import offers, program
 from rota_agents.home_keeper.cleaner.names import escaped
-from rota_agents.home_keeper.cleaner.plan import DAY, File, choose
-from rota_agents.home_keeper.cleaner.tree import Removed, Tree, open_directory
+from rota_agents.home_keeper.cleaner.plan import DAY, File, Need, choose
+from rota_agents.home_keeper.cleaner.tree import Removed, Tree, file_system, open_directory
 
-from rota.clean_rules import CleanRules, PathRule, to_json
+from rota.clean_rules import CleanRules, PathRule, TmpRule, to_json
 from rota.errors import RotaError
 from rota.watch_rules import limits
 from rota.watches import Disk
 
 MIB = 1024**2
 RULE_AGE = 30 * DAY
-NOW = time.time_ns() // 1000
+NOW = time.time_ns() // 1000 + 100 * DAY
+"""Nobody can set the ctime of a file: what is made here is a hundred days old, or as young as its mtime."""
 OLD = 40
 DISK = Disk(limits("space", declared=True), limits("inodes", declared=True))
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "now", lambda: NOW)
 
 
 def make(path: Path, days: float = OLD, size: int = 4096) -> Path:
@@ -79,6 +86,26 @@ def test_files_go_directories_stay(tmp_path: Path) -> None:
     assert (tmp_path / "a/b").is_dir() and (tmp_path / "a/young").exists()
 
 
+def test_what_was_copied_with_its_old_time_is_not_old(tmp_path: Path) -> None:
+    """As by cp -p, rsync -a or tar: it was put there a second ago."""
+    source = make(tmp_path / "source", days=200)
+    top, now = tmp_path / "top", time.time_ns() // 1000
+    top.mkdir()
+    subprocess.run(["cp", "-p", str(source), str(top / "photo")], check=True)
+    assert (top / "photo").stat().st_mtime * 1_000_000 < now - RULE_AGE
+    rule = PathRule(str(top), RULE_AGE)
+    assert choose(found(top).values(), rule, now).files == ()
+    (old,) = choose(found(top).values(), rule, now + 31 * DAY).files
+    with Tree(str(top)) as tree:
+        done = tree.remove(iter([old]), now - RULE_AGE, lambda _: False)
+        assert (done.count, done.changed) == (0, 1), "nor is it when it is removed"
+        assert tree.remove(iter([old]), now + DAY, lambda _: False).count == 1
+    os.utime(make(tmp_path / "journal"), (1, 1))
+    with Tree(str(tmp_path), content=True) as tree:
+        ages = {file.path: file.changed for file in tree.files()}
+    assert ages["journal"] == 1_000_000, "of a journal it is the last entry that counts"
+
+
 def test_what_became_something_else_meanwhile_stays(tmp_path: Path) -> None:
     names = ("touched", "replaced", "linked", "gone", "dir", "same")
     for name in names:
@@ -87,7 +114,7 @@ def test_what_became_something_else_meanwhile_stays(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     os.utime(tmp_path / "pipe", (0, 0))
     known["pipe"] = File("pipe", 0, 0, (tmp_path / "pipe").lstat().st_ino)
-    os.utime(tmp_path / "touched")
+    os.utime(tmp_path / "touched", (NOW / 1_000_000, NOW / 1_000_000))
     make(tmp_path / "new").rename(tmp_path / "replaced")
     (tmp_path / "linked").unlink()
     (tmp_path / "linked").symlink_to("same")
@@ -154,6 +181,46 @@ def test_a_symlink_on_the_way_is_not_taken(tmp_path: Path) -> None:
     with pytest.raises(RotaError, match="Not a directory"):
         Tree(str(tmp_path / "plain"))
     os.close(open_directory("/"))
+
+
+def test_temporary_files_are_not_removed_through_a_users_symlink(tmp_path: Path) -> None:
+    """systemd-tmpfiles is told a path: whoever owns a directory on the way could lead it anywhere."""
+    if os.geteuid() != 0:
+        pytest.skip("not root: cannot give a directory away")
+    precious = make(tmp_path / "victim/cache/precious")
+    build = tmp_path / "build"
+    (build / "a").mkdir(parents=True)
+    os.chown(build, 1234, 1234)
+    (build / "a").rmdir()
+    (build / "a").symlink_to(precious.parents[1])
+    opened = os.open(tmp_path, os.O_RDONLY)
+    scene = offers.Scene(file_system(opened), Need(1), NOW)
+    os.close(opened)
+    where = f"{build}/a/cache"
+    with pytest.raises(RotaError, match=f"{where}: leads through a directory of user 1234"):
+        offers.tmp(TmpRule((where,), 1_000_000), scene)
+    os.chown(build, 0, 0)
+    with pytest.raises(RotaError, match="leads over a symlink"):
+        offers.tmp(TmpRule((where,), 1_000_000), scene)
+    build.chmod(0o775)
+    with pytest.raises(RotaError, match="a directory that others may write to"):
+        offers.tmp(TmpRule((where,), 1_000_000), scene)
+    build.chmod(0o1777)
+    (build / "a").unlink()
+    mine = build / "mine"
+    mine.mkdir()
+    os.chown(mine, 1234, 1234)
+    paths = (str(mine), where, f"{mine}/deep")
+    (mine / "deep").mkdir()
+    offer = offers.tmp(TmpRule(paths, 1_000_000), scene)
+    assert f"--clean: {mine}, older than" in offer.what, "what is a user's own may itself be cleaned"
+    assert f"left out: {mine}/deep: leads through" in offer.what
+    mine.rename(build / "other")
+    mine.symlink_to(precious.parent)
+    time.sleep(1.1)
+    with contextlib.suppress(RotaError):
+        offer.act(lambda _: False)
+    assert precious.exists(), "swapped in between, it is no directory to systemd-tmpfiles"
 
 
 def test_a_deep_tree_is_no_trap(tmp_path: Path) -> None:
@@ -317,9 +384,10 @@ def test_a_disk_without_one_free_byte(mounted: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-from rota_agents.home_keeper.cleaner.program import main
+from rota_agents.home_keeper.cleaner import program
 
-real, left = os.unlink, int(sys.argv.pop(1))
+real, left, now = os.unlink, int(sys.argv.pop(1)), int(sys.argv.pop(1))
+program.now = lambda: now
 
 def unlink(*words, **more):
     global left
@@ -329,7 +397,7 @@ def unlink(*words, **more):
     real(*words, **more)
 
 os.unlink = unlink
-sys.exit(main(sys.argv[1:]))
+sys.exit(program.main(sys.argv[1:]))
 """
 
 
@@ -340,7 +408,7 @@ def test_killed_midway_it_has_done_a_part_of_it_and_no_more(
     count = fill(mounted, 0.95)
     file, report = tmp_path / "rules.json", tmp_path / f"{escaped(str(mounted))}.json"
     file.write_text(to_json(rules(mounted)))
-    command = [sys.executable, "-c", KILLED, str(after), "run", str(mounted), "--rules", str(file)]
+    command = [sys.executable, "-c", KILLED, str(after), str(NOW), "run", str(mounted), "--rules", str(file)]
     done = subprocess.run(command, env={**os.environ, "RUNTIME_DIRECTORY": str(tmp_path)}, check=False)
     assert done.returncode == -signal.SIGKILL
     left = sorted(int(path.name) for path in (mounted / "cache").glob("*/*"))

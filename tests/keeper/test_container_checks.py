@@ -17,7 +17,16 @@ from rota_agents.home_keeper.checks.containers import (
     passed,
     seen,
 )
-from rota_agents.home_keeper.checks.engine import Container, Happened, container, happened, moment, signal
+from rota_agents.home_keeper.checks.engine import (
+    Container,
+    Happened,
+    Listed,
+    container,
+    happened,
+    listed,
+    moment,
+    signal,
+)
 from rota_agents.home_keeper.checks.words import Malformed
 from rota_agents.home_keeper.words import PROBLEMS, Finding
 
@@ -341,6 +350,12 @@ def test_a_stop_signal_of_its_own_counts() -> None:
     assert not after(event("kill", signal=10)).asked
 
 
+@pytest.mark.parametrize(("text", "number"), [("SIGWINCH", 28), ("SIGRTMIN+3", 37)])
+def test_the_stop_signals_of_httpd_and_systemd_count(text: str, number: int) -> None:
+    what = container(inspected() | {"Config": {"StopSignal": text}})
+    assert after(event("kill", signal=number), what=what).asked
+
+
 # what the engine says
 
 
@@ -402,7 +417,11 @@ def test_no_answer_is_taken_for_a_container_or_breaks_it(raw: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("15", 15), ("TERM", 15), ("SIGKILL", 9), ("", 0), ("SIGWINCH", -1)]
+    ("text", "number"),
+    [
+        *(("15", 15), ("TERM", 15), ("SIGKILL", 9), ("sigterm", 15), ("", 0), ("SIGNONE", -1)),
+        *(("SIGWINCH", 28), ("SIGRTMIN+3", 37), ("RTMIN", 34), ("SIGRTMAX-1", 63), ("RTMIN+x", -1)),
+    ],
 )
 def test_signals(text: str, number: int) -> None:
     assert signal(text) == number
@@ -420,3 +439,30 @@ def test_events() -> None:
     died = happened({**raw, "Action": "died"})
     assert died is not None
     assert died.action == "die"
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "health"),
+    [
+        ("running", "Up 5 minutes (healthy)", "healthy"),
+        ("running", "Up About an hour (unhealthy)", "unhealthy"),
+        ("running", "Up 2 seconds (health: starting)", "starting"),
+        ("running", "Up 3 days", None),
+        ("running", "", None),
+        ("paused", "Up 5 minutes (Paused)", None),
+        ("exited", "Exited (137) 2 hours ago", None),
+    ],
+)
+def test_what_a_list_says(state: str, status: str, health: str | None) -> None:
+    raw = {"Id": ID, "State": state, "Status": status, "Names": ["/app/db", "/db"]}
+    assert listed(raw) == (ID, Listed(state, "db", health))
+    inspected = Container(ID, "db", status=state, health=health or "unhealthy")
+    assert listed(raw)[1].agrees(inspected), "where the list does not say it, it does not differ"
+    assert not listed(raw)[1].agrees(replace(inspected, name="other"))
+    assert listed(raw)[1].agrees(replace(inspected, health="")) is (health is None)
+
+
+def test_podmans_words_in_a_list_are_no_other_status() -> None:
+    assert listed({"Id": ID, "State": "configured", "Names": ["db"]})[1].agrees(
+        Container(ID, "db", status="created")
+    )

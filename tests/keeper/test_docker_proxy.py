@@ -152,6 +152,20 @@ def test_what_the_keeper_reads_is_let_through(target: str) -> None:
     assert SECRET not in json.dumps(said)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "fits"),
+    [(text, True) for text in ("0", "10", "007", "999", "1000", "2999", "3599", "3600")]
+    + [(text, False) for text in ("3601", "4000", "9999", "36000", "999999999", "-1", "", "1.5", "1e3")],
+)
+def test_a_container_is_given_no_longer_than_an_hour_to_end(seconds: str, fits: bool) -> None:
+    target = f"/containers/web/restart?t={seconds}"
+    if fits:
+        assert judge("POST", target).target == target
+    else:
+        with pytest.raises(Denied, match="is not let through"):
+            judge("POST", target)
+
+
 def test_of_a_container_only_what_is_read_is_told() -> None:
     _, said, _ = one("GET", "/containers/web/json")
     assert said["State"] == {

@@ -6,9 +6,9 @@ import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 
+from rota_agents.home_keeper.checks.containers import Own
 from rota_agents.home_keeper.keeper import Keeper
 from rota_agents.home_keeper.probes.containers import ContainerSource
-from rota_agents.home_keeper.probes.engine import Own
 from rota_agents.home_keeper.probes.host import Interfaces
 from rota_agents.home_keeper.state import State
 from rota_agents.home_keeper.words import Escalation, Target

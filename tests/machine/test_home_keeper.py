@@ -6,6 +6,7 @@ the CLI, systemd and a webhook.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -366,10 +367,15 @@ def test_the_database_first_and_then_its_clients(kept: Kept) -> None:
 
 def test_a_disk_that_is_full_is_cleaned(kept: Kept) -> None:
     machine, target = kept.machine, f"disk:{FULL}"
-    machine.run(
-        f"for n in $(seq 1 50); do head -c 1M /dev/zero >{FULL}/cache/$n; done; "
-        f"touch -d '-2 days' {FULL}/cache/*; touch -d '-3 days' {FULL}/cache/7; touch {FULL}/cache/50"
-    )
+    # No ctime can be set: what is old is seconds old here, though an hour is the least to declare.
+    drop_ins = f"{SYSTEM_UNIT_DIR}/rota-clean@.service.d"
+    text = machine.read(f"{drop_ins}/50-rota.conf")
+    age = f'"older_than":{86_400_000_000}'
+    assert age in text
+    machine.write(f"{drop_ins}/60-age.conf", text.replace(age, '"older_than":2000000'))
+    machine.run("systemctl daemon-reload")
+    write = f"do head -c 1M /dev/zero >{FULL}/cache/$n; done"
+    machine.run(f"for n in 7 $(seq 1 6) $(seq 8 30); {write}; sleep 3; for n in $(seq 31 50); {write}")
     remedy = kept.healed(target)
     assert (remedy["remedy"], remedy["problem"]) == ("clean", "space")
     left = set(machine.run(["ls", f"{FULL}/cache"]).stdout.split())
@@ -460,8 +466,28 @@ def test_what_it_may_do_follows_what_is_declared(kept: Kept) -> None:
     assert machine.run(restart, user="rota-keeper", check=False).returncode
 
 
+def test_drives_are_asked_as_root_and_the_keeper_reads_what_they_said(kept: Kept) -> None:
+    machine, report = kept.machine, "/run/rotad-smart/drives.json"
+    assert machine.run("systemctl is-active rotad-smart.timer").stdout.strip() == "active"
+    machine.wait_for(lambda: machine.exists(report), timeout=60)
+    read = machine.run(["cat", report], user="rota-keeper").stdout
+    assert json.loads(read).keys() == {"boottime", "drives"}
+    assert machine.run(["cat", report], user="bob", check=False).returncode, "it has serial numbers"
+    before = machine.read(report)
+    machine.run("systemctl start rotad-smart.service")
+    assert machine.read(report) != before
+    assert kept.show("rotad-smart", "Result") == "success"
+    assert kept.history("check:drives") == ([], [])
+    try:
+        kept.settings(DECLARED.replace("[keeper.watch]\n", "[keeper.watch]\nsmart = false\n"))
+        assert machine.run("systemctl is-active rotad-smart.timer", check=False).stdout.strip() == "inactive"
+    finally:
+        kept.settings(DECLARED)
+    assert machine.run("systemctl is-active rotad-smart.timer").stdout.strip() == "active"
+
+
 def test_least_privilege(kept: Kept) -> None:
-    for unit in (KEEPER_SERVICE, f"{PROXY}.service"):
+    for unit in (KEEPER_SERVICE, f"{PROXY}.service", "rotad-smart.service"):
         verdict = kept.machine.run(["systemd-analyze", "security", "--no-pager", unit]).stdout
         exposure = float(verdict.rpartition(f"{unit}: ")[2].split()[0])
         print(f"exposure of {unit}: {exposure}")

@@ -28,11 +28,13 @@ FULL = "/srv/my disk"
 UNIT = "rota-clean@srv-my\\x20disk.service"
 REPORT = "/run/rota-clean/srv-my\\x20disk.json"
 DISKS = {"disk": FULL, "journal": "/var/log/journal", "tmp": "/var/tmp", "nix": "/nix"}
-RULES = CleanRules(disk=DISK, paths=(PathRule(f"{FULL}/cache", 30 * DAY, keep=1),))
+AGE = 1_000_000
+"""Nobody can set the ctime of a file: what is old is seconds old here."""
+RULES = CleanRules(disk=DISK, paths=(PathRule(f"{FULL}/cache", AGE, keep=1),))
 # What the declare part makes of the policy: the keeper may start these, and nothing else.
 POLKIT = """polkit.addRule(function (action, subject) {
     if (action.id == "org.freedesktop.systemd1.manage-units" && subject.user == "alice" &&
-        /^rota-(clean|clean-preview|command)@[^\\/]+\\.service$/.test(action.lookup("unit")) &&
+        /^rota-(clean|command)@[^\\/]+\\.service$/.test(action.lookup("unit")) &&
         action.lookup("verb") == "start" &&
         /^Authentication is required to start '/.test(action.lookup("polkit.message"))) {
         return polkit.Result.YES;
@@ -54,10 +56,7 @@ remedies = {**clean.remedies(jobs), **commands.remedies(jobs, known)}
 target = Target("disk", name) if name.startswith("/") else Target("disk", "/")
 action = Action(1, target, "space", Remedy(word, name), 0, "", 1)
 try:
-    if word == "preview":
-        done = asyncio.run(clean.preview(name, jobs))
-    else:
-        done = asyncio.run(remedies[word](action))
+    done = asyncio.run(remedies[word](action))
     print(json.dumps({"done": dict(done)}))
 except RotaError as error:
     print(json.dumps({"failed": error.message, "hint": error.hint}))
@@ -108,17 +107,24 @@ def ask(machine: Machine, word: str, name: str, user: str = "alice") -> dict[str
     return dict(json.loads(machine.run(command, user=user, timeout=100).stdout))
 
 
+def preview(machine: Machine, path: str) -> dict[str, Any]:
+    """Return what a person is told who has it looked at first."""
+    name = machine.run(["systemd-escape", "--path", path]).stdout.strip()
+    machine.run(["systemctl", "start", f"rota-clean-preview@{name}.service"], timeout=100)
+    return dict(json.loads(machine.read(f"/run/rota-clean-preview/{name}.json")))
+
+
 def used(machine: Machine, path: str) -> int:
     return int(machine.run(["df", "--output=pcent", path]).stdout.split()[-1].rstrip("%"))
 
 
 def fill(machine: Machine) -> None:
-    """Write old files of a MiB, and a young one, until the disk is 95 % full; others own them."""
+    """Write old files of a MiB until the disk is 95 % full; others own them."""
     machine.run(["rm", "-rf", f"{FULL}/cache"])
     machine.run(["install", "-d", "-o", "bob", "-m", "0700", f"{FULL}/cache/deep"])
     machine.run(
         "n=0; while head -c 1M /dev/zero >f$n && touch -d '-40 days -'$((1000 - n))' min' f$n; "
-        "do n=$((n + 1)); [ $(df --output=pcent . | tail -1 | tr -d ' %') -lt 95 ] || break; done",
+        "do n=$((n + 1)); [ $(df --output=pcent . | tail -1 | tr -d ' %') -lt 95 ] || break; done; sleep 1.1",
         cwd=f"{FULL}/cache/deep",
         user="bob",
     )
@@ -132,7 +138,7 @@ def test_the_keeper_has_a_full_disk_cleaned(machine: Machine) -> None:
     declare(machine, RULES)
     fill(machine)
     before = files(machine)
-    seen = ask(machine, "preview", FULL)["done"]
+    seen = preview(machine, FULL)
     assert seen["need"]["size"] > 0 and seen["steps"][0]["count"] == before - 1, "one is the floor"
     assert files(machine) == before
     done = ask(machine, "clean", FULL)["done"]
@@ -150,7 +156,7 @@ def test_the_keeper_has_a_full_disk_cleaned(machine: Machine) -> None:
 def test_paths_are_taken_as_they_were_declared(machine: Machine) -> None:
     """Nothing in them is expanded on the way through a unit file, neither in rules nor in sandboxes."""
     odd = f"{FULL}/100%% of %n\\x20"
-    declare(machine, replace(RULES, paths=(PathRule(odd, 30 * DAY, keep=1),)))
+    declare(machine, replace(RULES, paths=(PathRule(odd, AGE, keep=1),)))
     fill(machine)
     machine.run(["mv", f"{FULL}/cache", odd])
     done = ask(machine, "clean", FULL)["done"]
@@ -175,6 +181,8 @@ def test_who_starts_it_cannot_name_what_is_no_watched_disk(machine: Machine, pat
 
 def test_others_may_not_start_it(machine: Machine) -> None:
     declare(machine, RULES)
+    look = ["systemctl", "start", "--no-ask-password", UNIT.replace("clean@", "clean-preview@")]
+    assert machine.run(look, user="alice", check=False).returncode, "to look first is for people"
     refused = machine.run(["systemctl", "start", "--no-ask-password", UNIT], user="bob", check=False)
     assert refused.returncode and "authentication required" in refused.stderr
     assert "authentication required" in ask(machine, "clean", FULL, user="bob")["failed"]
@@ -292,7 +300,7 @@ def test_temporary_files_go_by_the_rules_of_tmpfiles(machine: Machine) -> None:
     toucher = machine.popen(f"timeout 30 sh -c 'while touch {where}/young; do sleep 0.2; done'")
     assert used(machine, where) >= 95
     declare(machine, CleanRules(disk=DISK, tmp=TmpRule((where, "/tmp"), 3_000_000)))
-    seen = ask(machine, "preview", where)["done"]["steps"][0]
+    seen = preview(machine, where)["steps"][0]
     assert seen["count"] >= 51 and seen["frees"] >= 50 * MIB, seen
     done = ask(machine, "clean", where)["done"]
     assert toucher.poll() is None
@@ -319,7 +327,7 @@ def test_nix_collects_its_garbage_by_way_of_its_daemon(machine: Machine) -> None
     goal = used(machine, "/nix") - 15
     disk = Disk(tuple(replace(one, opens=goal + 1, closes=goal) for one in DISK.space[:1]))
     declare(machine, CleanRules(disk=disk, nix=NixRule(30 * DAY)))
-    row = ask(machine, "preview", "/nix")["done"]["steps"][0]
+    row = preview(machine, "/nix")["steps"][0]
     assert row["count"] == 2 and row["frees"] == 12 * MIB, row
     assert "2 paths that nothing needs, and what 2 old generations hold" in row["what"]
     assert machine.exists(f"{profile}-1-link"), "a preview changes nothing"

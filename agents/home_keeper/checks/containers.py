@@ -13,8 +13,8 @@ Where that says nothing either, and a signal may have ended it, nobody knows: th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rota.container_watches import Containers, Engine
@@ -35,6 +35,7 @@ _GAP = 3 * SECOND
 """Podman tells of the end of a container before it starts it again."""
 _MADE = 60 * SECOND
 """So long a container that is to run may be there without ever having been started."""
+_UNDER_WAY = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,30 @@ class Track:
     code: int = 0
 
 
+@dataclass(slots=True)
+class Own:
+    """What the keeper itself does to containers: from when to when, microseconds, by their ids."""
+
+    spans: dict[str, list[int]] = field(default_factory=dict)
+
+    def begin(self, container_id: str, at: int) -> None:
+        """Take note that from now on it is the keeper that acts on a container."""
+        self.spans[container_id] = [at, _UNDER_WAY]
+
+    def end(self, container_id: str, at: int) -> None:
+        """Take note that it is done."""
+        self.spans[container_id][1] = at
+
+    def at(self, container_id: str, at: int) -> bool:
+        """Tell whether it was the keeper that acted on a container at a moment."""
+        since, until = self.spans.get(container_id, (1, 0))
+        return since <= at <= until
+
+    def forget_others(self, known: Collection[str]) -> None:
+        """Forget what is over and was done to containers that are gone: nothing is heard of them any more."""
+        self.spans = {key: span for key, span in self.spans.items() if key in known or span[1] == _UNDER_WAY}
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What is wrong with a container now, and when that may change if nothing happens."""
@@ -78,7 +103,8 @@ def heard(track: Track, event: Happened, container: Container | None) -> Track:
     if event.action in ("start", "restart"):
         return replace(track, asked=0, died=0, unheard=0, with_engine=False)
     if event.ends(container.stop_signal if container else 15):
-        return replace(track, asked=track.asked or event.at)
+        # An engine that ends is heard asking before it is known that it did: who asks now is a person.
+        return replace(track, asked=track.asked or event.at, with_engine=False)
     if event.action == "die":
         return replace(track, died=event.at, unheard=0)
     return replace(track, oom=event.at) if event.action == "oom" else track

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from signal import Signals
 from typing import Any
 
 from .words import SECOND, Malformed, clip
@@ -22,7 +23,8 @@ _STATUS = {"configured": "created", "initialized": "created", "stopped": "exited
 """Podman's words, and Docker's for the same."""
 _NEVER = "0001-01-01"
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
-_SIGNALS = {"HUP": 1, "INT": 2, "QUIT": 3, "ABRT": 6, "KILL": 9, "USR1": 10, "USR2": 12, "TERM": 15}
+_SIGNALS = {name.removeprefix("SIG"): int(one) for name, one in Signals.__members__.items()}
+_REAL_TIME = re.compile(r"(RTMIN|RTMAX)([+-][0-9]{1,2})")
 _ENDING = frozenset((0, 2, 3, 9, 15))
 """Signals by which people end what runs; others are sent to have it reload, or turn its log."""
 
@@ -141,10 +143,12 @@ def moment(text: str) -> int:
 
 
 def signal(text: str) -> int:
-    """Return the number of a signal: 15, TERM or SIGTERM; 0 if there is none, -1 if it is not known."""
+    """Return the number of a signal: 15, TERM or SIGRTMIN+3; 0 if there is none, -1 if it is not known."""
     word = text.strip().upper().removeprefix("SIG")
     if word.isascii() and word.isdigit() and len(word) < 4:
         return int(word)
+    if found := _REAL_TIME.fullmatch(word):
+        return _SIGNALS[found[1]] + int(found[2])
     return _SIGNALS.get(word, -1) if word else 0
 
 
@@ -214,6 +218,43 @@ def _depends(text: str) -> tuple[str, ...]:
     """Return services from compose's label: db:service_healthy:true,cache:service_started:false."""
     names = (item.partition(":")[0].strip() for item in text.split(","))
     return tuple(dict.fromkeys(filter(None, names)))
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a list of containers says of one.
+
+    Attributes:
+        status: as of Container.
+        name: without the slash.
+        health: as of Container; None where the list does not say it.
+    """
+
+    status: str
+    name: str
+    health: str | None = None
+
+    def agrees(self, one: Container) -> bool:
+        """Tell whether a container that was inspected is still like this, as far as the list tells."""
+        same = self.health is None or self.health == one.health
+        return same and (self.status, self.name) == (one.status, one.name)
+
+
+_HEALTH = re.compile(r"\((?:health: )?(healthy|unhealthy|starting)\)$")
+"""At the end of what Docker says of a container that runs: Up 5 minutes (unhealthy)."""
+
+
+def listed(raw: Mapping[str, Any]) -> tuple[str, Listed]:
+    """Return the id of a container from the answer to GET /containers/json, and what is said of it.
+
+    Raises:
+        KeyError, TypeError, AttributeError: it is not as expected.
+    """
+    # Its own name: others in the list are those of links, with a slash in them.
+    names = [str(name).removeprefix("/") for name in raw.get("Names") or ()]
+    name = next((name for name in names if "/" not in name), "")
+    status, told = str(raw.get("State")), _HEALTH.search(str(raw.get("Status") or ""))
+    return str(raw["Id"]), Listed(_STATUS.get(status, status), name, told[1] if told else None)
 
 
 def happened(raw: Mapping[str, Any]) -> Happened | None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from http.client import HTTPConnection, HTTPException
@@ -137,6 +139,26 @@ def parse_cache(usage: Mapping[str, Any]) -> list[Held]:
 
 def offer(step: Step, rule: DockerRule, scene: Scene) -> Offer:
     """Return what a step of the engine offers; raises Nothing, or RotaError where it cannot be asked."""
+    with _as_expected(step.which):
+        made = _offer(step, rule, scene)
+
+    def act(enough: Enough) -> Did:
+        with _as_expected(step.which):
+            return made.act(enough)
+
+    return replace(made, act=act)
+
+
+@contextmanager
+def _as_expected(path: str) -> Iterator[None]:
+    """Raise RotaError where an answer is not of the shape that it is read as."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise RotaError(f"{path}: its answer is not as expected: {clip(repr(error), 200)}") from None
+
+
+def _offer(step: Step, rule: DockerRule, scene: Scene) -> Offer:
     engine = Engine(step.which)
     root = str(engine.ask("/info").get("DockerRootDir") or "")
     if not is_on(root, scene.device):

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,7 +170,7 @@ def journal(rule: JournalRule, scene: Scene) -> Offer:
     directory = f"{JOURNALS}/{machine}"
     if not is_on(directory, scene.device):
         raise _elsewhere(f"{directory}, the journal,")
-    with Tree(directory) as tree:
+    with Tree(directory, content=True) as tree:
         chosen = vacuum(tree.files(), rule, scene.now)
     if not chosen:
         raise Nothing(
@@ -178,14 +178,22 @@ def journal(rule: JournalRule, scene: Scene) -> Offer:
             f"{size(rule.keep_size)} that are kept"
         )
     what = f"archived journal files whose last entry is older than {span(rule.keep_time)}"
-    return _removal(what, directory, chosen, scene.now - rule.keep_time, scene)
+    return _removal(what, directory, chosen, scene.now - rule.keep_time, scene, content=True)
 
 
-def _removal(what: str, directory: str, chosen: tuple[File, ...], latest: int, scene: Scene) -> Offer:
-    """Return the removal of files below a directory, which was looked at before."""
+def _removal(
+    what: str,
+    directory: str,
+    chosen: tuple[File, ...],
+    latest: int,
+    scene: Scene,
+    *,
+    content: bool = False,
+) -> Offer:
+    """Return the removal of files below a directory, which was looked at before, by the same times."""
 
     def act(enough: Enough) -> Did:
-        with Tree(directory) as tree:
+        with Tree(directory, content=content) as tree:
             if file_system(tree.descriptor) != scene.device:
                 raise _elsewhere(directory)
             done = tree.remove(iter(chosen), latest, enough)
@@ -205,11 +213,12 @@ def tmp(rule: TmpRule, scene: Scene, *, preview: bool = False) -> Offer:
     """Return what systemd-tmpfiles --clean offers; raises Nothing.
 
     With an age of our own, lines are put before all others, so that what else tmpfiles.d(5) says of these
-    directories, above all what to keep, still holds.
+    directories, above all what to keep, still holds. It takes symlinks that are on the way to a directory,
+    but not one in its place.
     """
-    paths = tuple(path for path in rule.paths if is_on(path, scene.device))
+    paths, unsafe = _lasting(rule.paths, scene.device)
     if not paths:
-        raise _elsewhere(" nor ".join(rule.paths))
+        raise RotaError(unsafe[0]) if unsafe else _elsewhere(" nor ".join(rule.paths))
     command = [program("systemd-tmpfiles"), "--clean", *(f"--prefix={path}" for path in paths)]
     lines = ""
     if rule.older_than is not None:
@@ -221,7 +230,8 @@ def tmp(rule: TmpRule, scene: Scene, *, preview: bool = False) -> Offer:
         return Did()
 
     age = span(rule.older_than) if rule.older_than is not None else "what tmpfiles.d says"
-    what = f"systemd-tmpfiles --clean: {' and '.join(paths)}, older than {age}"
+    left = f"; left out: {clip('; '.join(unsafe), 200)}" if unsafe else ""
+    what = f"systemd-tmpfiles --clean: {' and '.join(paths)}, older than {age}{left}"
     if not preview:
         return Offer(what, act)
     try:
@@ -231,6 +241,22 @@ def tmp(rule: TmpRule, scene: Scene, *, preview: bool = False) -> Offer:
     names = tuple(dict.fromkeys(_WOULD.findall(said)))
     frees = sum(_lsize(name) for name in names)
     return Offer(what, act, frees, len(names), names[:NAMED])
+
+
+def _lasting(paths: Iterable[str], device: str) -> tuple[list[str], list[str]]:
+    """Return which directories of a file system nobody can lead elsewhere, and why others are none."""
+    found, unsafe = [], []
+    for path in filter(os.path.lexists, paths):
+        try:
+            opened = open_directory(path, lasting=True)
+        except RotaError as error:
+            unsafe.append(error.message)
+            continue
+        try:
+            found += [path] if file_system(opened) == device else []
+        finally:
+            os.close(opened)
+    return found, unsafe
 
 
 def _lsize(path: str) -> int:

@@ -124,7 +124,8 @@ class File:
     Attributes:
         path: relative to it, as os.fsdecode has it.
         size: bytes on the disk; of a file with several names, its share.
-        changed: when its content was changed last (mtime).
+        changed: when it was changed or put there last: its mtime or ctime, whichever is later; of a journal
+            when its last entry was written, its mtime.
         inode: its number.
     """
 

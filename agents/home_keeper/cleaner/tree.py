@@ -55,8 +55,13 @@ def file_system(descriptor: int) -> str:
     raise OSError(f"/proc/self/mountinfo has no mount {number}")
 
 
-def open_directory(path: str) -> int:
+def open_directory(path: str, *, lasting: bool = False) -> int:
     """Open a directory, no part of whose path is a symlink.
+
+    Args:
+        path: its path.
+        lasting: whether the path is to stay as it is, for a program that is told of it: nobody but root may
+            then be able to put a symlink for a directory that is on the way.
 
     Raises:
         RotaError: there is none, or there is one.
@@ -66,6 +71,8 @@ def open_directory(path: str) -> int:
         if not name:
             break
         try:
+            if lasting and (whose := _whose(here)):
+                raise RotaError(f"{path}: leads through a directory {whose}, and so may be led elsewhere")
             below = os.open(name, _DIRECTORY, dir_fd=here)
         except OSError as error:
             link = error.errno in (ELOOP, ENOTDIR) and _is_link(name, here)
@@ -75,6 +82,18 @@ def open_directory(path: str) -> int:
             os.close(here)
         here = below
     return here
+
+
+def _whose(directory: int) -> str:
+    """Return in words who may swap what is in a directory, beside root and whoever runs this; "" for nobody.
+
+    In one that all may write to, a sticky bit leaves to each what is theirs.
+    """
+    found = os.fstat(directory)
+    if found.st_uid not in (0, os.geteuid()):
+        return f"of user {found.st_uid}"
+    shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX
+    return "that others may write to" if shared else ""
 
 
 def _is_link(name: str, directory: int) -> bool:
@@ -92,9 +111,16 @@ def size_of(found: os.stat_result) -> int:
 class Tree:
     """An open directory and what is below it on the same mount."""
 
-    def __init__(self, path: str) -> None:
-        """Open it; raises as `open_directory`."""
+    def __init__(self, path: str, *, content: bool = False) -> None:
+        """Open it; raises as `open_directory`.
+
+        Args:
+            path: its path.
+            content: whether the age of a file is that of its content (mtime) alone. Else one is as young as
+                anything done to it (ctime, too): what cp -p, rsync -a or tar put there is not old.
+        """
         self.path = path
+        self._content = content
         self.descriptor = open_directory(path)
         self._device = os.fstat(self.descriptor).st_dev
         self._mount = mount_of(self.descriptor)
@@ -144,7 +170,7 @@ class Tree:
                     elif entry.is_file(follow_symlinks=False):
                         found = entry.stat(follow_symlinks=False)
                         if found.st_dev == self._device:
-                            changed = found.st_mtime_ns // 1000
+                            changed = self._changed(found)
                             yield File(f"{prefix}{entry.name}", size_of(found), changed, found.st_ino)
         for name in folders:
             try:
@@ -159,6 +185,10 @@ class Tree:
                     yield from self._below(below, f"{prefix}{name}/", depth + 1)
                 finally:
                     os.close(below)
+
+    def _changed(self, found: os.stat_result) -> int:
+        """Return since when a file is as it is."""
+        return (found.st_mtime_ns if self._content else max(found.st_mtime_ns, found.st_ctime_ns)) // 1000
 
     def _folder(self, path: str) -> int | None:
         """Open the directory that a file is in, step by step; None if a step is another mount."""
@@ -210,7 +240,7 @@ class Tree:
         try:
             found = os.stat(name, dir_fd=folder, follow_symlinks=False)
             same = stat.S_ISREG(found.st_mode) and found.st_ino == file.inode
-            if not same or found.st_dev != self._device or found.st_mtime_ns // 1000 > latest:
+            if not same or found.st_dev != self._device or self._changed(found) > latest:
                 return None
             os.unlink(name, dir_fd=folder)
         except FileNotFoundError:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable
 from rota.container_watches import Containers, Engine
 from rota.errors import RotaError
 
-from ..checks.containers import Judge, Track, ended_with_engine, heard, passed, seen
+from ..checks.containers import Judge, Own, Track, ended_with_engine, heard, passed, seen
 from ..checks.engine import Container, Happened
 from ..checks.words import SECOND, Malformed, clip
 from ..words import Finding, Target
 from . import Unavailable
-from .engine import Connection, Gone, Own, Refused, Stream
+from .engine import Connection, Gone, Refused, Stream
 from .polling import Observation, wall_clock
 from .threads import Threads
 from .together import together
@@ -140,8 +140,9 @@ class ContainerSource:
         if not self._judge.since:
             self._judge = Judge(self.engine, self._rules, now, not self.connection.podman)
         if self._last is not None and self._last not in missed:
-            # Docker keeps its last events in memory: an engine that does not know of it is another.
-            log.info("%s: the engine was started anew", self.name)
+            # Docker keeps its last 256 events in memory: an engine that does not know of it is another, or
+            # has had so many since, health checks above all. What is heard of them then says more.
+            log.info("%s: the engine was started anew, or has forgotten what it told last", self.name)
             tracks = {key: self.track(key) for key in {**self._found, **self._tracks}}
             self._tracks = ended_with_engine(tracks, self._found, found, self._gone or now)
         for event in missed:
@@ -178,8 +179,7 @@ class ContainerSource:
                 dirty |= {
                     key: None
                     for key in {**listed, **self._found}
-                    if key not in self._found
-                    or listed.get(key) != (self._found[key].status, self._found[key].name)
+                    if key not in self._found or key not in listed or not listed[key].agrees(self._found[key])
                 }
             await together(self._look(key) for key in dirty)
             news = self._news()

@@ -16,6 +16,8 @@ from ..words import Finding
 from .recall import of_this_boot
 from .threads import Threads
 
+_SMARTCTL = "/run/current-system/sw/bin:/usr/sbin:/sbin"
+
 
 class Volumes:
     """File systems, and which of them could be written to before."""
@@ -94,20 +96,32 @@ class Volumes:
 
 def smartctl() -> str | None:
     """Return the path of smartctl, None where it is not."""
-    return shutil.which("smartctl", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+    return shutil.which("smartctl", path=f"{os.environ.get('PATH', os.defpath)}:{_SMARTCTL}")
+
+
+async def said_by_drives() -> dict[str, str]:
+    """Ask each drive for its diagnosis, one after the other; those that sleep are left alone.
+
+    Returns what smartctl printed, by the drives' nodes; nothing where it is not installed.
+
+    Raises:
+        Malformed: its list of drives is not as expected.
+    """
+    program = smartctl()
+    if program is None:
+        return {}
+    found = {}
+    for device, kind in parse_scan(await _output(program, "--json", "--scan")):
+        # To it every disk of Linux's is SCSI at first sight; what speaks ATA behind that it finds out itself.
+        which = () if kind == "scsi" else (f"--device={kind}",)
+        # An exit status is a set of bits, and repeated in the answer.
+        found[device] = await _output(program, "--json", "--all", "--nocheck=standby", *which, device)
+    return found
 
 
 async def drives() -> list[Drive]:
-    """Ask each drive for its diagnosis, one after the other; those that sleep are left alone."""
-    program = smartctl()
-    if program is None:
-        return []
-    found = []
-    for device, kind in parse_scan(await _output(program, "--json", "--scan")):
-        # An exit status is a set of bits, and repeated in the answer.
-        text = await _output(program, "--json", "--all", "--nocheck=standby", f"--device={kind}", device)
-        found.append(parse_smart(device, text))
-    return found
+    """Return what drives say, asked by this process."""
+    return [parse_smart(device, text) for device, text in (await said_by_drives()).items()]
 
 
 async def _output(*command: str) -> str:

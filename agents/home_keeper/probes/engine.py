@@ -7,15 +7,14 @@ import errno
 import itertools
 import os
 import socket
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
 from rota.container_watches import Engine
 
-from ..checks.engine import Container, Happened, container, happened
+from ..checks.engine import Container, Happened, Listed, container, happened, listed
 from ..checks.words import Malformed, clip
 from . import Unavailable
 from .threads import Threads
@@ -29,7 +28,6 @@ _EVENTS = (
     *("restart", "start", "stop", "unpause", "update"),
 )
 """The events that are asked for: each health check makes three more."""
-_UNDER_WAY = 1 << 62
 
 Result = TypeVar("Result")
 
@@ -56,30 +54,6 @@ class Refused(Exception):  # noqa: N818  (it is the engine that refuses)
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
-
-
-@dataclass(slots=True)
-class Own:
-    """What the keeper itself does to containers: from when to when, microseconds, by their ids."""
-
-    spans: dict[str, list[int]] = field(default_factory=dict)
-
-    def begin(self, container_id: str, at: int) -> None:
-        """Take note that from now on it is the keeper that acts on a container."""
-        self.spans[container_id] = [at, _UNDER_WAY]
-
-    def end(self, container_id: str, at: int) -> None:
-        """Take note that it is done."""
-        self.spans[container_id][1] = at
-
-    def at(self, container_id: str, at: int) -> bool:
-        """Tell whether it was the keeper that acted on a container at a moment."""
-        since, until = self.spans.get(container_id, (1, 0))
-        return since <= at <= until
-
-    def forget_others(self, known: Collection[str]) -> None:
-        """Forget what is over and was done to containers that are gone: nothing is heard of them any more."""
-        self.spans = {key: span for key, span in self.spans.items() if key in known or span[1] == _UNDER_WAY}
 
 
 class Connection:
@@ -129,10 +103,9 @@ class Connection:
         """
         return container(await self._with("inspect", lambda client: client.inspect_container(which)))
 
-    async def listed(self) -> dict[str, tuple[str, str]]:
-        """Return status and name of all containers, by id."""
-        raw = await self._with("list", lambda client: client.containers(all=True))
-        return {str(item["Id"]): (str(item.get("State")), _name(item)) for item in raw}
+    async def listed(self) -> dict[str, Listed]:
+        """Return what is said of all containers at a glance, by id; raises as `inspect`."""
+        return dict(await self._with("list", lambda client: [*map(listed, client.containers(all=True))]))
 
     async def snapshot(self) -> dict[str, Container]:
         """Return all containers, by id; raises as `inspect`."""
@@ -224,12 +197,6 @@ def _stamp(nanos: int) -> str:
     return f"{nanos // 1_000_000_000}.{nanos % 1_000_000_000:09}"
 
 
-def _name(item: Mapping[str, Any]) -> str:
-    """Return a container's own name: others in the list are those of links, with a slash in them."""
-    names = [str(name).removeprefix("/") for name in item.get("Names") or ()]
-    return next((name for name in names if "/" not in name), "")
-
-
 def _knock(path: str) -> None:
     """Connect, and hang up: the SDK's own errors do not say why it cannot."""
     with socket.socket(socket.AF_UNIX) as one:
@@ -253,7 +220,18 @@ def _client(path: str) -> tuple[Any, bool]:
         version = client.version(api_version=False)
     components = version.get("Components") or ()
     podman = any("podman" in str(item.get("Name")).lower() for item in components)
-    return docker.APIClient(version=str(version["ApiVersion"]), **where), podman
+
+    class Client(docker.APIClient):  # type: ignore[misc]
+        """The SDK's, which would wait without end for an engine that takes a call for events and hangs."""
+
+        def request(self, *words: Any, **more: Any) -> Any:
+            endless = "timeout" in more and more["timeout"] is None
+            answer = super().request(*words, **(more | {"timeout": _CALL} if endless else more))
+            if endless and more["params"]["until"] is None:  # it has answered, and may be quiet from now on
+                self._disable_socket_timeout(self._get_raw_response_socket(answer))
+            return answer
+
+    return Client(version=str(version["ApiVersion"]), **where), podman
 
 
 def _translated(work: Callable[[], Result]) -> Result:

@@ -14,7 +14,8 @@ from ..checks.network import Tried
 from ..checks.readings import Reading
 from ..checks.words import SECOND
 from . import clock, gpus, host, services
-from .disks import Volumes, drives
+from .disks import Volumes
+from .drives import Reported
 from .http import try_http
 from .network import dns, ping, tcp
 from .polling import Poll
@@ -24,7 +25,6 @@ from .threads import Threads
 _TIMEOUT = 10 * SECOND
 _PATIENCE = 5 * SECOND
 _ROTAD_INTERVAL = 30 * SECOND
-_DRIVES_TIMEOUT = 120 * SECOND
 _JOURNAL_PATIENCE = 20
 
 
@@ -79,9 +79,9 @@ def _hardware(watches: Watches, threads: Threads) -> Iterator[Poll[Any]]:
             look.recall,
         )
     if watches.smart_interval:
-        yield Poll(
-            "drives", watches.smart_interval, _DRIVES_TIMEOUT, drives, lambda facts, _: disks.drives(facts)
-        )
+        # A report is there to be read as soon as it is made.
+        said = Reported(watches.smart_interval)
+        yield Poll("drives", interval, _TIMEOUT, said, lambda facts, _: disks.drives(facts))
     if _any(watches, "temperature"):
         judge, sensors = hardware.temperatures, partial(threads.run, "sensors", host.sensors)
         yield Poll("sensors", interval, _TIMEOUT, sensors, lambda facts, _: judge(facts, limits))

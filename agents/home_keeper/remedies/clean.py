@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rota.clean_rules import CLEAN_UNIT, PREVIEW_UNIT
+from rota.clean_rules import CLEAN_UNIT
 from rota.errors import RotaError
 
 from ..checks.words import share, size
@@ -18,7 +18,6 @@ from ..words import Action
 from .jobs import Jobs
 
 RUNTIME = Path("/run/rota-clean")
-PREVIEWS = Path("/run/rota-clean-preview")
 _LONGEST = 200
 _LARGEST = 1024 * 1024
 
@@ -34,7 +33,7 @@ def remedies(jobs: Jobs, runtime: Path = RUNTIME) -> Mapping[str, Remedy]:
     return {"clean": clean}
 
 
-def unit_of(path: str, template: str = CLEAN_UNIT) -> str:
+def unit_of(path: str) -> str:
     """Return the unit that cleans the disk mounted at a path.
 
     Raises:
@@ -42,7 +41,7 @@ def unit_of(path: str, template: str = CLEAN_UNIT) -> str:
     """
     if not path.startswith("/"):
         raise RotaError(f'"{path}" is no path where a disk is mounted')
-    unit = template.format(escaped(path))
+    unit = CLEAN_UNIT.format(escaped(path))
     if len(unit) > _LONGEST:
         raise RotaError(f"{path} is too long for the name of a unit")
     return unit
@@ -102,18 +101,3 @@ async def clean_disk(path: str, jobs: Jobs, runtime: Path = RUNTIME) -> Mapping[
             f"See journalctl -u '{unit}'; what else may go, [keeper.clean] says.",
         )
     return report
-
-
-async def preview(path: str, jobs: Jobs, runtime: Path = PREVIEWS) -> Mapping[str, Any]:
-    """Return what `clean` would do now, by rota-clean-preview@.service, which can change nothing.
-
-    Raises:
-        RotaError: that could not be found out.
-    """
-    unit = unit_of(path, PREVIEW_UNIT)
-    done = await jobs.run(unit)
-    found = _read(runtime / f"{escaped(path)}.json", path)
-    if not done.good or not found:
-        why = done.why() if not done.good else "it left nothing"
-        raise RotaError(f"{unit} failed: {why}", f"See journalctl -u '{unit}'.")
-    return found

@@ -26,6 +26,8 @@ _SHORTEST = 10.0
 _LAG = 1.0
 _FOR_EVER = 300
 """Seconds that are given to end to what is to be given as long as it takes."""
+_LONGEST_STOP = 3600
+"""Most seconds that are given: rota-docker-proxy lets no more through."""
 
 Do = Callable[[Action], Awaitable[Mapping[str, Any]]]
 
@@ -58,13 +60,13 @@ def remedies(sources: Iterable[ContainerSource], rules: Containers) -> Mapping[s
 
 async def _restart(source: ContainerSource, name: str, patience: int) -> Mapping[str, Any]:
     one = await source.connection.inspect(name)
-    if one.status == "running" and one.health in ("healthy", "starting") and not source.track(one.id).looping:
-        return {"done": "nothing", "why": f"it is {one.health} by now"}
+    if one.status == "running" and one.health != "unhealthy" and not source.track(one.id).looping:
+        return {"done": "nothing", "why": f"it is {one.health or 'running'} by now"}
     if one.status == "paused":
         raise RotaError(f"{name} is paused, and so let be")
     if one.over or one.status in ("created", "removing"):
         return await _start(source, name, patience)
-    timeout = one.stop_timeout if one.stop_timeout >= 0 else _FOR_EVER
+    timeout = min(one.stop_timeout, _LONGEST_STOP) if one.stop_timeout >= 0 else _FOR_EVER
     return await _done(source, one, patience, lambda: source.connection.restart(one.id, timeout))
 
 
@@ -89,9 +91,10 @@ async def _done(
     source.own.begin(before.id, wall_clock())
     try:
         await act()
-        after = await _settled(source, before, patience)
     finally:
+        # Right away: what is done to it while it settles, a person does.
         source.own.end(before.id, wall_clock())
+    after = await _settled(source, before, patience)
     took = round((time.monotonic() - began) * SECOND)
     return {
         "done": "restarted" if before.status == "running" else "started",
