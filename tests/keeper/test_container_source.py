@@ -296,38 +296,6 @@ def test_what_is_well_by_now_is_not_restarted(health: str, why: str) -> None:
     assert (engine.asked, done) == ([], {"done": "nothing", "why": why})
 
 
-def test_a_stop_by_hand_that_was_missed_is_one_though_the_engine_has_forgotten_what_it_told_before() -> None:
-    """Docker keeps 256 events, and each health check makes three: a quiet engine forgets within minutes."""
-    other = replace(web(), id="o" * 64, name="other")
-    found, engine = played(web(), other)
-
-    async def live() -> None:
-        said: list[Observation] = []
-        task = asyncio.create_task(found.follow(said.append))
-        async with asyncio.timeout(20):
-            while not said:
-                await asyncio.sleep(0.01)
-            engine.change(other.id, "unpause")
-            while found._last is None:
-                await asyncio.sleep(0.01)
-            engine.stream.queue.put_nowait(None)
-            at = wall_clock()
-            engine.ring = [
-                Happened("i" * 64, "kill", at * 1000, 15),
-                Happened("i" * 64, "die", (at + 1) * 1000),
-                Happened("i" * 64, "stop", (at + 2) * 1000),
-            ]
-            engine.change("i" * 64, status="exited", exit_code=143, finished=at + 1)
-            while len(said) < 2:
-                await asyncio.sleep(0.01)
-            with pytest.raises(RotaError, match="was stopped by hand meanwhile"):
-                await _act(remedy(found, "start-container"))
-        task.cancel()
-        assert not [finding for one in said for finding in one.findings.values() if finding]
-
-    asyncio.run(live())
-
-
 def test_health_that_no_event_told_of_is_seen_in_the_list() -> None:
     other = replace(web(), id="o" * 64, name="other", health="healthy")
     found, engine = played(web(health="unhealthy", failures=3), other, glance=0.1)

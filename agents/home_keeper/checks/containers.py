@@ -103,8 +103,7 @@ def heard(track: Track, event: Happened, container: Container | None) -> Track:
     if event.action in ("start", "restart"):
         return replace(track, asked=0, died=0, unheard=0, with_engine=False)
     if event.ends(container.stop_signal if container else 15):
-        # An engine that ends is heard asking before it is known that it did: who asks now is a person.
-        return replace(track, asked=track.asked or event.at, with_engine=False)
+        return replace(track, asked=track.asked or event.at)
     if event.action == "die":
         return replace(track, died=event.at, unheard=0)
     return replace(track, oom=event.at) if event.action == "oom" else track

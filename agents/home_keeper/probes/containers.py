@@ -141,7 +141,7 @@ class ContainerSource:
             self._judge = Judge(self.engine, self._rules, now, not self.connection.podman)
         if self._last is not None and self._last not in missed:
             # Docker keeps its last 256 events in memory: an engine that does not know of it is another, or
-            # has had so many since, health checks above all. What is heard of them then says more.
+            # has had so many since, health checks above all.
             log.info("%s: the engine was started anew, or has forgotten what it told last", self.name)
             tracks = {key: self.track(key) for key in {**self._found, **self._tracks}}
             self._tracks = ended_with_engine(tracks, self._found, found, self._gone or now)
