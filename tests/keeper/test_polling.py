@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rota_agents.home_keeper.checks.readings import Reading, when_true
 from rota_agents.home_keeper.checks.words import Malformed
@@ -82,6 +82,7 @@ def test_what_is_told() -> None:
     well=st.floats(0, 1),
     late=st.lists(st.floats(0, 1), min_size=200, max_size=200),
 )
+@example(60, 1, 0.0, [0.0, 0.0, 1.0] * 67)
 def test_what_is_well_is_seen_to_be_so_within_the_findings_lag(
     interval: int, calm: int, well: float, late: list[float]
 ) -> None:
@@ -108,7 +109,7 @@ def test_what_is_well_is_seen_to_be_so_within_the_findings_lag(
             assert at - since <= lag
         raise AssertionError("it was never closed")
 
-    assert asyncio.run(live()) <= (calm + 2 * interval + 1) * S
+    assert asyncio.run(live()) <= (calm + 2 * interval + interval / 20 + 1) * S
 
 
 def test_what_is_gone_is_healed() -> None:

@@ -20,13 +20,13 @@ from urllib.parse import quote, urlencode
 from rota.clean_rules import DockerRule
 from rota.errors import RotaError
 
+from ..checks.engine import LABEL
 from ..checks.words import clip, size, span
 from .offers import NAMED, Did, Enough, Nothing, Offer, Scene, is_on
 from .plan import Held, Step, cache_frees, unused
 
 _PATIENCE = 300.0
 _IDLE = ("exited", "dead", "created")
-_LABEL = "rota.keeper"
 
 
 class _Unix(HTTPConnection):
@@ -90,7 +90,7 @@ def moment(text: str) -> int:
 
 
 def _label(raw: Mapping[str, Any]) -> str:
-    return str((raw.get("Labels") or {}).get(_LABEL, ""))
+    return str((raw.get("Labels") or {}).get(LABEL, ""))
 
 
 def parse_images(images: Iterable[Mapping[str, Any]], containers: Iterable[Mapping[str, Any]]) -> list[Held]:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable
 from rota.container_watches import Containers, Engine
 from rota.errors import RotaError
 
+from ..checks.blind import blind
 from ..checks.containers import Judge, Own, Track, ended_with_engine, heard, passed, seen
 from ..checks.engine import Container, Happened
-from ..checks.words import SECOND, Malformed, clip
+from ..checks.words import SECOND, Malformed
 from ..words import Finding, Target
 from . import Unavailable
 from .engine import Connection, Gone, Refused, Stream
@@ -110,13 +111,11 @@ class ContainerSource:
     def _blind(self, put: Put, why: str, severity: str) -> None:
         at = self._now()
         self._blind_since = self._blind_since or at
-        target = Target("check", self.name)
-        text = f"check {self.name} cannot look: {clip(why, 200)}"
-        finding = Finding(target, "blind", severity, self._blind_since, text, {"why": why})
-        if self._told.get(target) != (finding,):
-            log.log(logging.INFO if severity == "info" else logging.WARNING, "%s", text)
-            self._told[target] = (finding,)
-        put(Observation(self.name, at, {target: (finding,)}))
+        finding = blind(self.name, self._blind_since, why, severity)
+        if self._told.get(finding.target) != (finding,):
+            log.log(logging.INFO if severity == "info" else logging.WARNING, "%s", finding.summary)
+            self._told[finding.target] = (finding,)
+        put(Observation(self.name, at, {finding.target: (finding,)}))
 
     async def _session(self, put: Put) -> None:
         await self.connection.connect()

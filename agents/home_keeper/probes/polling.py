@@ -48,6 +48,11 @@ class Poll(Generic[Facts]):
     judge: Callable[[Facts, int], Iterable[Reading]]
     recall: Callable[[Sequence[Finding]], None] | None = None
 
+    @property
+    def jitter(self) -> int:
+        """How late a look may begin, microseconds: so that not all checks look at once."""
+        return min(self.interval // 20, _SOON)
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:
@@ -115,7 +120,7 @@ class Watcher(Generic[Facts]):
             return self._blind(now(), f"{type(error).__name__}: {error}")
         patience = 3 * self.poll.interval + 2 * self.poll.timeout
         # What is well right after a look is seen by the next one, and for `calm` by one more than that needs.
-        late = 2 * self.poll.interval + self.poll.timeout
+        late = 2 * self.poll.interval + self.poll.jitter + self.poll.timeout
         self.memory, found = settle(self.memory, readings, at, patience, late)
         self.blind_since = 0
         by_target: dict[Target, tuple[Finding, ...]] = {reading.target: () for reading in readings}
@@ -189,7 +194,7 @@ async def poll_all(
 async def _poll(watcher: Watcher[Facts], queue: Taker, now: Callable[[], int], dice: random.Random) -> None:
     poll, loop = watcher.poll, asyncio.get_running_loop()
     interval = poll.interval / SECOND
-    jitter = min(interval / 20, _SOON / SECOND)
+    jitter = poll.jitter / SECOND
     start = loop.time() + dice.uniform(0, min(poll.interval, _SOON) / SECOND)
     turn = 0
     while True:
