@@ -26,6 +26,7 @@ from rota.clean_rules import CleanRules, PathRule, TmpRule, to_json
 from rota.errors import RotaError
 from rota.watch_rules import limits
 from rota.watches import Disk
+from tests import loops
 
 MIB = 1024**2
 RULE_AGE = 30 * DAY
@@ -270,18 +271,9 @@ def test_real_files_by_chance(
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Path]:
     """Mount an ext4 file system of 64 MiB on a loop device."""
-    if os.geteuid() != 0:
-        pytest.skip("not root: cannot mount a file system")
-    image, point = tmp_path / "image", tmp_path / "mnt"
-    point.mkdir()
-    with image.open("wb") as opened:
-        opened.truncate(64 * MIB)
-    subprocess.run(["mkfs.ext4", "-q", "-m0", "-N", "6000", str(image)], check=True)
-    done = subprocess.run(["mount", "-o", "loop", str(image), str(point)], capture_output=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no loop device here: {done.stderr.decode().strip()}")
+    point = loops.mount(tmp_path, mib=64, inodes=6000)
     yield point
-    subprocess.run(["umount", "--recursive", "--lazy", str(point)], check=False, capture_output=True)
+    loops.unmount(point)
 
 
 def fill(point: Path, share: float = 0.95, size: int = MIB) -> int:

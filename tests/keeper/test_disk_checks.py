@@ -36,6 +36,7 @@ from rota_agents.home_keeper.words import Finding
 from rota.watch_rules import limits, resolve
 from rota.watches import Disk
 from rota.watching import Watching
+from tests import loops
 from tests.keeper.hanging import alone, hanging
 from tests.keeper.servers import namespace
 
@@ -132,19 +133,9 @@ def test_the_kernel_gave_up_on_some_of_them() -> None:
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Path]:
     """Mount an ext4 file system of 32 MiB on a loop device."""
-    if os.geteuid() != 0:
-        pytest.skip("not root: cannot mount a file system")
-    image, point = tmp_path / "image", tmp_path / "mnt"
-    point.mkdir()
-    with image.open("wb") as file:
-        file.truncate(32 * MIB)
-    subprocess.run(["mkfs.ext4", "-q", "-m0", "-N", "200", str(image)], check=True)
-    command = ["mount", "-o", "loop,errors=remount-ro", str(image), str(point)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no loop device here: {done.stderr.strip()}")
+    point = loops.mount(tmp_path, mib=32, inodes=200, options="errors=remount-ro")
     yield point
-    subprocess.run(["umount", "--lazy", str(point)], check=False, capture_output=True)
+    loops.unmount(point)
 
 
 class Keeper:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +16,7 @@ from rota.cleaning import KeeperCommand
 from rota.units import Context
 from rota.watch_rules import limits
 from rota.watches import Disk
+from tests import loops
 from tests.machine.install import install_rota
 from tests.machine.machine import Machine
 
@@ -63,24 +62,11 @@ except RotaError as error:
 """
 
 
-def loop(folder: Path, name: str) -> Path:
-    """Mount an ext4 file system of 64 MiB, to be bound into a machine."""
-    image, point = folder / f"{name}.img", folder / name
-    point.mkdir()
-    with image.open("wb") as opened:
-        opened.truncate(64 * MIB)
-    subprocess.run(["mkfs.ext4", "-q", "-m0", "-N", "6000", str(image)], check=True)
-    done = subprocess.run(["mount", "-o", "loop", str(image), str(point)], capture_output=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no loop device here: {done.stderr.decode().strip()}")
-    return point
-
-
 @pytest.fixture(scope="module")
 def machine(bootable: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """A machine with three small disks of its own, and a user who may start what the keeper may."""
     folder = tmp_path_factory.mktemp("disks")
-    points = [loop(folder, name) for name in DISKS]
+    points = [loops.mount(folder, name, mib=64, inodes=6000) for name in DISKS]
     try:
         binds = [f"--bind={point}:{where}" for point, where in zip(points, DISKS.values(), strict=True)]
         with Machine(options=binds) as booted:
@@ -91,7 +77,7 @@ def machine(bootable: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             yield booted
     finally:
         for point in points:
-            subprocess.run(["umount", "--lazy", str(point)], check=False, capture_output=True)
+            loops.unmount(point)
 
 
 def declare(machine: Machine, rules: CleanRules, commands: dict[str, KeeperCommand] | None = None) -> None:
