@@ -6,15 +6,20 @@ smartctl(8) prints is not read here but by the keeper, which has no privileges.
 
 from __future__ import annotations
 
-import asyncio
 import json
+import logging
 import os
-import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+
+from rota import program
+from rota.errors import Exit, RotaError
 
 from .checks.words import Malformed
 from .probes.disks import said_by_drives
+
+log = logging.getLogger("rotad-smart")
 
 RUNTIME = "RUNTIME_DIRECTORY"
 REPORT = "drives.json"
@@ -29,15 +34,17 @@ def leave(file: Path, said: dict[str, str]) -> None:
     beside.replace(file)
 
 
-def main() -> int:
-    """Run rotad-smart; return its exit status."""
-    where = os.environ.get(RUNTIME)
+async def _main(where: str | None) -> None:
     if not where:
-        sys.stderr.write("rotad-smart: run by rotad-smart.service only, which says where to write\n")
-        return 2
+        hint = "It is run by rotad-smart.service, which says where to write."
+        raise RotaError("there is no runtime directory", hint, Exit.USAGE)
     try:
-        leave(Path(where, REPORT), asyncio.run(said_by_drives()))
-    except (Malformed, OSError) as error:
-        sys.stderr.write(f"rotad-smart: {error}\n")
-        return 1
-    return 0
+        leave(Path(where, REPORT), await said_by_drives())
+    except Malformed as error:
+        raise RotaError(str(error)) from None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run rotad-smart; return its exit code."""
+    program.parser("rotad-smart", "Asks drives for their own diagnosis, as root").parse_args(argv)
+    return program.run(log, _main(os.environ.get(RUNTIME)))

@@ -125,7 +125,7 @@ def test_drives_are_asked_and_what_they_say_is_left(tmp_path: Path, monkeypatch:
     fake(tmp_path, {"/dev/sda": "scsi", "/dev/nvme0": "nvme"}, log)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv(smart.RUNTIME, str(runtime))
-    assert smart.main() == 0
+    assert smart.main([]) == 0
     file = runtime / smart.REPORT
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
     assert [one.failing for one in look(Reported(HOUR, file))] == [True, True]
@@ -149,4 +149,4 @@ def test_by_hand_it_says_who_runs_it() -> None:
     command = [sys.executable, "-c", code]
     environment = {key: value for key, value in os.environ.items() if key != smart.RUNTIME}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "run by rotad-smart.service only" in done.stderr
+    assert done.returncode == 2 and "run by rotad-smart.service, which says where" in done.stderr
