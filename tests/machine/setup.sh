@@ -47,22 +47,29 @@ if [ "${1:-all}" != build ]; then
   need dbus dbus-daemon debian-archive-keyring mmdebstrap systemd-container util-linux
 fi
 
-# promtool and prometheus: not installed, because Debian's package starts a server on port 9090
-fetch_prometheus() {
-  [ "${1:-all}" = all ] && ! command -v promtool >/dev/null || return 0
-  place=$(dirname "$0")/../../.cache/prometheus
-  [ ! -x "$place/usr/bin/promtool" ] || return 0
-  mkdir -p "$place"
-  if (cd "$place" && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb); then
-    echo "setup: promtool and prometheus are in .cache/prometheus"
-  else
-    echo "setup: promtool cannot be had from Debian: tests that ask it are skipped" >&2
+# Not installed, because Debian's packages start services: prometheus listens on port 9090, smartd asks drives.
+unpack() { # unpack PACKAGE PROGRAM
+  place=$(dirname "$0")/../../.cache/$1
+  if command -v "$2" >/dev/null || [ -e "$place/usr" ]; then
+    return 0
   fi
+  mkdir -p "$place"
+  if (cd "$place" && apt-get download -qq "$1" && dpkg-deb -x "$1"_*.deb . && rm "$1"_*.deb); then
+    echo "setup: $2 is in .cache/$1"
+  else
+    echo "setup: $2 cannot be had from Debian: tests that ask it are skipped" >&2
+  fi
+}
+
+unpack_programs() {
+  [ "${1:-all}" = all ] || return 0
+  unpack prometheus promtool
+  unpack smartmontools smartctl
 }
 
 if [ -z "$missing" ]; then
   echo "setup: all Debian packages needed are installed"
-  fetch_prometheus "$@"
+  unpack_programs "$@"
   exit 0
 fi
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
@@ -75,4 +82,4 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 # shellcheck disable=SC2086
 apt-get install -qq -y --no-install-recommends $missing
-fetch_prometheus "$@"
+unpack_programs "$@"
