@@ -275,9 +275,10 @@ def _in_trouble(turn: Turn, name: str, case: Case) -> Case:
             case = _judged(turn, name, case, "unknown")
         return _waiting(turn, name, replace(case, suspended=gate.reason), gate, None)
     if case.suspended:
-        settle = turn.policy(name).settle
-        why = f"it has {format_duration(settle)} to get well by itself"
-        gate = Gate("hold", "settling", why, turn.now + settle)
+        # It may have got well meanwhile, by a remedy too, and its check sees that late.
+        span = turn.policy(name).settle + case.lag
+        why = f"it has {format_duration(span)} to get well by itself"
+        gate = Gate("hold", "settling", why, turn.now + span)
         return _waiting(turn, name, replace(case, suspended=""), gate, gate.again)
     while case.hands_off is None and case.underway is None and (case.due is None or case.due <= turn.now):
         turn.put(name, case)

@@ -323,6 +323,23 @@ def test_a_remedy_under_way_when_maintenance_begins_is_not_judged() -> None:
     assert house.case().strikes == 1
 
 
+def test_maintenance_within_the_proof_of_a_remedy_leaves_its_check_the_time_it_takes() -> None:
+    """A disk that was cleaned is seen to be so by the next look at it: within its findings' lag."""
+    disk = "disk:/srv"
+    house = House(rules(Override(disk), strikes=("act", "escalate"), settle=30 * USEC))
+    house.fails(disk, "space", lag=70)
+    house.ends()
+    house.wait(5)
+    house.maintain(seconds=10)
+    house.wait(10)
+    assert house.verdict(disk) == ("hold", "settling")
+    assert house.decision(disk).why == "it has 1min 40s to get well by itself"
+    house.wait(99)
+    house.heals(disk)
+    house.wait(HOUR)
+    assert (len(house.acts), house.told) == (1, [])
+
+
 def test_what_waited_when_maintenance_began_waits_on() -> None:
     house = House(rules(strikes=AT_ONCE, cooldown=100 * USEC))
     house.fails()
