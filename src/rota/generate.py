@@ -85,7 +85,7 @@ def checked(config: Path, *, user: bool, nixos: bool = False) -> Loaded:
         problems.append(Problem(file, key, "is for the whole machine: not with --user"))
     if loaded.problems or problems:
         raise DeclarationError((*loaded.problems, *problems), loaded.declared)
-    return replace(loaded, warnings=warnings)
+    return replace(loaded, warnings=(*loaded.warnings, *warnings))
 
 
 def build(loaded: Loaded, made_for: Context) -> Files:
