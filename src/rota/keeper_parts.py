@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from rota import clean_declared, container_watching, keeping, unit_watching, watch_rules
+from rota.container_watches import PROXY
 from rota.errors import nearest
 from rota.keeper_config import Config
 from rota.keeper_rules import is_pattern
@@ -102,9 +103,7 @@ def _unseen(keeper: HomeKeeper, raw: Mapping[str, Any]) -> Iterator[Breach]:
     for key, value, name in wanted:
         kind, _, rest = name.partition(":")
         if kind == "container" and not keeper.containers.sockets and "containers" not in raw:
-            told = (
-                f'no engine is asked; write sockets = ["{container_watching.PROXY}"] in [keeper.containers]'
-            )
+            told = f'no engine is asked; write sockets = ["{PROXY}"] in [keeper.containers]'
             yield Breach(key, told, value)
         host, slash, _ = rest.partition("/")
         table = "hosts" if kind == "unit" and slash else _LOOKED_AT.get(kind, "")
