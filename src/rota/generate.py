@@ -303,6 +303,14 @@ class Plan:
         """Whether nothing would change."""
         return not (self.added or self.removed or self.changed)
 
+    def left_failed(self, states: Mapping[str, str]) -> list[str]:
+        """Return the units that go and have failed: systemd keeps them in memory, and says it is degraded.
+
+        Args:
+            states: active states of loaded units.
+        """
+        return [name for name in self.removed if states.get(name) == "failed"]
+
     def after(self, name: str) -> str:
         """Return the text a file will have."""
         return self.files[name].text or "" if name in self.files else ""
