@@ -259,6 +259,9 @@ def test_plan(tmp_path: Path) -> None:
     }
     assert found.foreign == ()
     assert not found.empty
+    states = {"rota-gone.service": "failed", "rota-lost.timer": "inactive", "rota-lost.service": "failed"}
+    states |= {"rota-gone.timer": "active", "rota-hand.service": "failed", "rota-other.service": "failed"}
+    assert found.left_failed(states) == ["rota-gone.service"], "of units that go, and of nobody else's"
 
 
 def test_names_that_others_have_taken(tmp_path: Path) -> None:

@@ -232,6 +232,15 @@ def test_what_is_no_table(raw: str, instead: str, tmp_path: Path) -> None:
             'targets."unit:nas/a.service": no such host; declare [keeper.hosts.nas]',
         ),
         (
+            "[keeper.endpoints.router]\nping = 'nas'\n[keeper.targets.'unit:*']\nafter = ['endpoint:ruoter']",
+            'targets."unit:*".after: "endpoint:ruoter": no such endpoint; did you mean router?',
+        ),
+        (
+            "[keeper.targets.'unit:a.service']\nafter = ['container:db', 'unit:b.service']",
+            'targets."unit:a.service".after: "container:db": no engine is asked; '
+            'write sockets = ["/run/rota-keeper/docker.sock"] in [keeper.containers]',
+        ),
+        (
             "[keeper.policy]\nremedy = 'agent:a'",
             'policy.remedy: "agent:a": no such agent; declare one of this name',
         ),
@@ -242,11 +251,48 @@ def test_what_to_write_instead(raw: str, said: str, tmp_path: Path) -> None:
     assert f"rota.toml: keeper.{said}" in found
 
 
+NEEDS = "[keeper]\nenable = true\n{}\n[keeper.targets.'unit:a.service']\nafter = ['{}']\n{}"
+OBSERVED = (
+    'keeper.targets."unit:a.service".after: "unit:b.service": is only observed: a person is told '
+    'of what waits for it; write [keeper.targets."unit:b.service"], '
+    'and mode = "observe" in it if that is meant'
+)
+NEVER = (
+    'keeper.targets."unit:a.service".after: "unit:dbus.service": is never touched (unit:dbus.service): '
+    "a person is told of what waits for it; if that is meant, "
+    'write mode = "observe" in [keeper.targets."unit:dbus.service"]'
+)
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (NEEDS.format("", "unit:b.service", ""), [OBSERVED]),
+        (NEEDS.format("", "unit:dbus.service", ""), [NEVER]),
+        (NEEDS.format("unnamed = 'ask'", "unit:dbus.service", ""), [NEVER]),
+        (NEEDS.format("", "unit:b.service", "[keeper.targets.'unit:b.*']"), []),
+        (NEEDS.format("", "unit:b.service", "[keeper.targets.'unit:b.service']\nmode = 'observe'"), []),
+        (NEEDS.format("unnamed = 'ask'", "unit:b.service", ""), []),
+        (NEEDS.format("mode = 'observe'", "unit:b.service", ""), []),
+        (NEEDS.format("never = ['unit:b.service']", "unit:b.service", ""), []),
+        (NEEDS.format("", "unit:b*", ""), []),
+        (NEEDS.format("", "endpoint:nas", "[keeper.endpoints.nas]\nping = 'nas'"), []),
+        (NEEDS.format("", "unit:b.service", "").replace("true", "false"), []),
+    ],
+)
+def test_what_nobody_heals_is_warned_of_where_it_is_needed(raw: str, said: list[str], tmp_path: Path) -> None:
+    loaded = load(configuration(tmp_path / "etc", {}, raw))
+    assert loaded.problems == ()
+    assert [str(problem) for problem in loaded.warnings] == [f"rota.toml: {line}" for line in said]
+    assert checked(tmp_path / "etc", user=False).warnings == loaded.warnings
+
+
 @pytest.mark.parametrize(
     "raw",
     [
         "[keeper.targets.'container:web']\n[keeper.containers]\nsockets = [3]",
         "[keeper.targets.'endpoint:router']\n[keeper.endpoints.router]\nping = 3",
+        "[keeper.targets.'unit:a.service']\nafter = ['endpoint:router']\n[keeper.endpoints.router]\nping = 3",
         "[keeper.targets.'unit:nas/a.service']\n[keeper.hosts.nas]\nport = 0",
         "[keeper.targets.'query:a']\n[keeper.queries.a]\nabove = 'x'",
     ],

@@ -10,9 +10,9 @@ from rota.frozen import to_plain
 from rota.quantity import USEC, format_duration
 
 from . import troubles
-from .gates import Gate, obstacle, outdated, recent, standstill, unavailable
+from .gates import Gate, maintenance_of, obstacle, outdated, recent, standstill, unavailable, unhealed
 from .messages import Anew, Ended, Event, Observed, Started, Unrecorded
-from .state import Ask, Case, HandsOff, Open, Proving
+from .state import UNHEALED, Ask, Case, HandsOff, Open, Proving
 from .turn import Turn
 from .words import SEVERITIES, Action, Escalation, Finding, Remedy, Target
 
@@ -201,7 +201,7 @@ def _wake(turn: Turn, name: str, case: Case) -> int | None:
     policy = turn.policy(name)
     moments = troubles.wake(turn, name, case)
     if case.in_trouble:
-        waits = case.hands_off or case.underway or case.suspended
+        waits = case.hands_off or case.underway or (case.suspended and case.due is None)
         return min([*moments, *([] if waits else [case.due or 0])], default=None)
     if case.underway is None and case.clear is not None:
         well = case.clear + policy.healthy_after
@@ -273,16 +273,34 @@ def _in_trouble(turn: Turn, name: str, case: Case) -> Case:
     if gate is not None:
         if case.proving is not None:
             case = _judged(turn, name, case, "unknown")
-        return _waiting(turn, name, replace(case, suspended=gate.reason), gate, None)
+        return _standing_still(turn, name, replace(case, suspended=gate.reason), gate)
     if case.suspended:
-        settle = turn.policy(name).settle
-        why = f"it has {format_duration(settle)} to get well by itself"
-        gate = Gate("hold", "settling", why, turn.now + settle)
+        # It may have got well meanwhile, by a remedy too, and its check sees that late.
+        span = turn.policy(name).settle + case.lag
+        why = f"it has {format_duration(span)} to get well by itself"
+        gate = Gate("hold", "settling", why, turn.now + span)
         return _waiting(turn, name, replace(case, suspended=""), gate, gate.again)
     while case.hands_off is None and case.underway is None and (case.due is None or case.due <= turn.now):
         turn.put(name, case)
         case = _carried_out(turn, name, case) if case.pending else _strike(turn, name, case)
     return case
+
+
+def _standing_still(turn: Turn, name: str, case: Case, gate: Gate) -> Case:
+    """Hold a case; if it waits for what nobody heals, tell a person when its own steps would have done so."""
+    awaited = unhealed(turn.question(name)) if gate.reason == UNHEALED and not case.told else None
+    if awaited is None:
+        return _waiting(turn, name, case, gate, None)
+    policy = turn.policy(name)
+    steps = policy.strikes.index("escalate") if "escalate" in policy.strikes else len(policy.strikes)
+    due = (case.since or turn.now) + steps * policy.settle
+    work = maintenance_of(turn.state(), awaited, turn.now)
+    due = due if work is None else max(due, work.until)
+    if turn.now < due:
+        return _waiting(turn, name, case, replace(gate, again=due), due)
+    case = _told(turn, name, case, gate.why, last=False)
+    why = f"{gate.why}: a person is told"
+    return _waiting(turn, name, case, Gate("escalate", UNHEALED, why), None)
 
 
 def _worse(case: Case, told: str) -> bool:
@@ -315,10 +333,9 @@ def _strike(turn: Turn, name: str, case: Case) -> Case:
     return _waiting(turn, name, case, Gate("note", "strike", why, again), again)
 
 
-def _escalated(turn: Turn, name: str, case: Case, why: str, *, last: bool) -> Case:
-    case = withdrawn(turn, name, case, "withdrawn")
+def _told(turn: Turn, name: str, case: Case, why: str, *, last: bool) -> Case:
     findings = case.findings
-    escalation = Escalation(
+    item = Escalation(
         turn.number(),
         Target.parse(name),
         turn.now,
@@ -330,11 +347,16 @@ def _escalated(turn: Turn, name: str, case: Case, why: str, *, last: bool) -> Ca
         last,
         problem=findings[0].problem,
     )
-    turn.escalate(escalation)
-    case = replace(case, told=True, pending=False)
+    turn.escalate(item)
+    return replace(case, told=True)
+
+
+def _escalated(turn: Turn, name: str, case: Case, why: str, *, last: bool) -> Case:
+    case = withdrawn(turn, name, case, "withdrawn")
+    case = replace(_told(turn, name, case, why, last=last), pending=False)
     if last:
         kind = "told" if unavailable(turn.question(name)) else "escalated"
-        hands_off = HandsOff(kind, turn.now, why, escalation.severity)
+        hands_off = HandsOff(kind, turn.now, why, case.findings[0].severity)
         case = replace(case, hands_off=hands_off, due=None)
         text = f"{why}: a person is told, and it is let be"
         return turn.decide(case, name, turn.decision("escalate", "escalated", text))

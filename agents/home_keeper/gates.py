@@ -10,7 +10,7 @@ from rota import keeper_rules
 from rota.keeper_rules import Policy, Rules, matches, spoken
 from rota.quantity import USEC, format_duration
 
-from .state import Case, Maintenance, State
+from .state import UNHEALED, Case, Maintenance, State
 from .words import Finding, Remedy, Target, remedy_for
 
 HOUR = 3600 * USEC
@@ -144,10 +144,27 @@ def _waits_for(state: State, rules: Rules, name: str, whom: str) -> bool:
     return False
 
 
+def unhealed(q: Question) -> str | None:
+    """Return what a target waits for, if only through others, and what is let be, never to be acted on."""
+    seen, todo = {q.name}, [q.name]
+    while todo:
+        for other in needed(q.state, q.rules, todo.pop()):
+            case = q.state.cases[other]
+            if case.given_up and other not in seen and not _waits_for(q.state, q.rules, other, q.name):
+                return other
+            if case.suspended == UNHEALED and other not in seen:
+                todo.append(other)
+            seen.add(other)
+    return None
+
+
 def _dependency(q: Question) -> Gate | None:
     """Where two wait for each other, neither is held: else both would be for ever."""
     for other in needed(q.state, q.rules, q.name):
         if not _waits_for(q.state, q.rules, other, q.name):
+            root = unhealed(q)
+            if root is not None:
+                return Gate("hold", UNHEALED, f"it waits for {root}, which nobody heals")
             return Gate("hold", "dependency", f"it needs {other}, which is to be well first")
     return None
 

@@ -11,6 +11,8 @@ Each strike leads to the next step of `strikes`: note, act, escalate. With the l
 within the window are used up, a person is told and the target is let be, until somebody resumes. What cannot
 be done yet waits and is not used up: if the trouble goes away meanwhile, the strike is taken back. A case
 stands still, uncounted, in maintenance, while what the target needs is in trouble, and while nobody can look.
+If what it needs is let be, never to be acted on, a person is told what waits for it, when its own steps would
+have done so.
 """
 
 from __future__ import annotations

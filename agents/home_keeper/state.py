@@ -12,6 +12,8 @@ from .words import SEVERITIES, Action, Decision, Escalation, Finding
 
 CLOCK_TOLERANCE = USEC
 """By less than this (microseconds) two clocks differ because one is slewed, or is read after the other."""
+UNHEALED = "unhealed"
+"""Why a case stands still that waits for what nobody heals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,16 @@ class Case(_Noted):
     def blind(self) -> bool:
         """Whether it is a check that cannot look, if only for a moment, of which nobody is told."""
         return self.unsettled or "blind" in self.open
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it is let be, and would not have been acted on anyway: nobody but a person heals it."""
+        return self.hands_off is not None and self.hands_off.kind == "told"
+
+    @property
+    def waited_for(self) -> tuple[bool, bool, bool]:
+        """What matters to those who wait for it: whether they do, see what it is, and wait for a person."""
+        return self.unsettled, self.blind, self.given_up or self.suspended == UNHEALED
 
     @property
     def label(self) -> str:

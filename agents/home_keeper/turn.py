@@ -66,10 +66,10 @@ class Turn:
         self.events.append(Event(kind, target, self.now, data))
 
     def put(self, name: str, case: Case) -> None:
-        """Remember a target so; who waits for it is looked at if that began or ended."""
+        """Remember a target so; who waits for it is looked at if that matters to them."""
         before = self.cases.get(name) or Case()
         self.cases[name] = case
-        if (before.unsettled, before.blind) != (case.unsettled, case.blind):
+        if before.waited_for != case.waited_for:
             self.changed(name)
 
     def changed(self, name: str) -> None:

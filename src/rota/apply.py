@@ -135,6 +135,9 @@ async def _install(plan: Plan, directory: Path, *, user: bool) -> Applied:
         remembered = await rearm.release(systemd, change, states, user=user)
         for made, units in serving.MADE_OF.items():
             await serving.release(systemd, units, plan.before.get(made), after.get(made))
+        # Before the files go: an apply that is killed after that knows of them no more.
+        for unit in plan.left_failed(await systemd.loaded("rota-*", states=["failed"])):
+            await systemd.reset_failed(unit)
         _move(plan, stage, directory)
         await rearm.arm(systemd, change, user=user)
         start = sorted(change.afresh - change.at_next_boot)

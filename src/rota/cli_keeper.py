@@ -33,6 +33,7 @@ _WAITS: Mapping[str, str] = {
     "never": "never touched",
     "no-remedy": "no remedy",
     "dependency": "what it needs first",
+    "unhealed": "what nobody heals",
     "blind": "nobody can look",
     "quiet": "quiet hours",
     "house": "the house's limit",

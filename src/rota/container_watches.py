@@ -15,6 +15,10 @@ from rota.quantity import USEC
 
 DOCKER = "/run/docker.sock"
 """Where Docker listens, where nothing else is declared."""
+DOCKERS_OWN = (DOCKER, "/var/run/docker.sock")
+"""Who may open these is root (docs.docker.com, Docker daemon attack surface): the keeper may not."""
+PROXY = "/run/rota-keeper/docker.sock"
+"""Where rota-docker-proxy listens."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,9 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, StrictBool, StrictInt, StrictStr, model_validator
 
-from rota.container_watches import DOCKER, Containers, Engine
+from rota.container_watches import DOCKER, DOCKERS_OWN, PROXY, Containers, Engine
 from rota.quantity import INFINITY, USEC, parse_duration
 from rota.record import AbsolutePath, Duration, Record, key
-
-PROXY = "/run/rota-keeper/docker.sock"
-"""Where rota-docker-proxy listens."""
 
 _ENTRY = re.compile(r"(?:(?P<name>[a-z0-9][a-z0-9-]{0,30})=)?(?P<path>/[^\x00-\x20\x7f]*[^\x00-\x20\x7f/])")
 _NAME = re.compile(r"[A-Za-z0-9_.*?-]+(/[A-Za-z0-9_.*?-]+)?")
@@ -21,8 +18,14 @@ _STEM = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
 
 def _socket(text: str) -> str:
-    if not _ENTRY.fullmatch(text):
+    found = _ENTRY.fullmatch(text)
+    if not found:
         raise ValueError(f'must be the absolute path of a socket; write for example "{PROXY}"')
+    if found["path"] in DOCKERS_OWN:
+        own = f"{found['name']}={PROXY}" if found["name"] else PROXY
+        raise ValueError(
+            f"is Docker's own, which the keeper may not open; write \"{own}\", rota-docker-proxy's"
+        )
     return text
 
 

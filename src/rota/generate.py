@@ -85,7 +85,7 @@ def checked(config: Path, *, user: bool, nixos: bool = False) -> Loaded:
         problems.append(Problem(file, key, "is for the whole machine: not with --user"))
     if loaded.problems or problems:
         raise DeclarationError((*loaded.problems, *problems), loaded.declared)
-    return replace(loaded, warnings=warnings)
+    return replace(loaded, warnings=(*loaded.warnings, *warnings))
 
 
 def build(loaded: Loaded, made_for: Context) -> Files:
@@ -302,6 +302,14 @@ class Plan:
     def empty(self) -> bool:
         """Whether nothing would change."""
         return not (self.added or self.removed or self.changed)
+
+    def left_failed(self, states: Mapping[str, str]) -> list[str]:
+        """Return the units that go and have failed: systemd keeps them in memory, and says it is degraded.
+
+        Args:
+            states: active states of loaded units.
+        """
+        return [name for name in self.removed if states.get(name) == "failed"]
 
     def after(self, name: str) -> str:
         """Return the text a file will have."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from rota import clean_declared, container_watching, keeping, unit_watching, watch_rules
+from rota.container_watches import PROXY
 from rota.errors import nearest
 from rota.keeper_config import Config
 from rota.keeper_rules import is_pattern
@@ -85,15 +86,25 @@ def breaches(keeper: HomeKeeper, agents: Mapping[str, bool], raw: Any = None) ->
     yield from _unseen(keeper, raw if isinstance(raw, dict) else {})
 
 
+def doubts(keeper: HomeKeeper) -> Iterator[Breach]:
+    """Yield what is right, but perhaps not meant, by keys below [keeper]; `keeper` must break no rule."""
+    if keeper.enable:
+        yield from keeping.doubts(keeper)
+
+
 def _unseen(keeper: HomeKeeper, raw: Mapping[str, Any]) -> Iterator[Breach]:
     """Yield targets that nothing declared looks at, so that what is said of them is never heard of."""
-    for name in keeper.targets:
+    wanted = [(dotted("targets", name), "", name) for name in keeper.targets]
+    wanted += [
+        (dotted("targets", name, "after"), other, other)
+        for name, target in keeper.targets.items()
+        for other in target.after or ()
+    ]
+    for key, value, name in wanted:
         kind, _, rest = name.partition(":")
         if kind == "container" and not keeper.containers.sockets and "containers" not in raw:
-            told = (
-                f'no engine is asked; write sockets = ["{container_watching.PROXY}"] in [keeper.containers]'
-            )
-            yield Breach(dotted("targets", name), told)
+            told = f'no engine is asked; write sockets = ["{PROXY}"] in [keeper.containers]'
+            yield Breach(key, told, value)
         host, slash, _ = rest.partition("/")
         table = "hosts" if kind == "unit" and slash else _LOOKED_AT.get(kind, "")
         own = host if table == "hosts" else rest
@@ -103,7 +114,7 @@ def _unseen(keeper: HomeKeeper, raw: Mapping[str, Any]) -> Iterator[Breach]:
         known = {*getattr(keeper, table), *(written if isinstance(written, dict) else ())}
         if own not in known:
             hint = nearest(own, known) or f"; declare [keeper.{table}.{own}]"
-            yield Breach(dotted("targets", name), f"no such {'host' if slash else kind}{hint}")
+            yield Breach(key, f"no such {'host' if slash else kind}{hint}", value)
 
 
 def _remedies(keeper: HomeKeeper, agents: Mapping[str, bool]) -> Iterator[Breach]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from rota import clean_declared, keeper_config, keeper_parts, keeper_polkit, names
 from rota.clean_units import clean_units, command_units
-from rota.container_watches import proxy, to_json
-from rota.container_watching import PROXY
+from rota.container_watches import PROXY, proxy, to_json
 from rota.keeper_config import CREDENTIAL, Config
 from rota.settings import HomeKeeper
 from rota.units import Context, UnitFile, made_file

@@ -127,7 +127,8 @@ class KeeperTarget(Record):
     mode: Mode | None = key(None, "observe, ask or act, instead of [keeper]'s.", "ask")
     after: tuple[Pattern, ...] | None = key(
         None,
-        "Targets that it needs: while one has a finding, that one is healed first, and only it.",
+        "Targets that it needs: while one has a finding, that one is healed first, and only it. "
+        "Where nobody heals that one, a person is told what waits for it.",
         ["unit:postgresql.service"],
     )
     strikes: tuple[Step, ...] | None = key(
@@ -222,6 +223,30 @@ def _path_back(name: str, reached: Callable[[str], list[str]]) -> list[str]:
             seen.add(path[-1])
             todo += [[*path, item] for item in reached(path[-1])]
     return []
+
+
+def doubts(keeper: Keeper) -> Iterator[Breach]:
+    """Yield what is right, but perhaps not meant: that `after` names what nobody heals, and nobody said so.
+
+    An endpoint is waited for on purpose; and a container may name itself, by its label.
+    """
+    rules = resolve(keeper)
+    needed = [(name, other) for name, target in keeper.targets.items() for other in target.after or ()]
+    for name, other in needed:
+        kind, _, rest = other.partition(":")
+        healed = kind == "disk" or (kind == "unit" and "/" not in rest)
+        said = keeper_rules.overrides(rules, other) or keeper.mode == "observe"
+        if not healed or said or is_pattern(other):
+            continue
+        table = f'[keeper.targets."{other}"]'
+        told, pattern = "a person is told of what waits for it", keeper_rules.never(rules, other)
+        if pattern is None and keeper.unnamed == "observe":
+            instead = f'write {table}, and mode = "observe" in it if that is meant'
+            yield Breach(dotted("targets", name, "after"), f"is only observed: {told}; {instead}", other)
+        elif pattern is not None and pattern not in keeper.never:
+            instead = f'if that is meant, write mode = "observe" in {table}'
+            told = f"is never touched ({pattern}): {told}; {instead}"
+            yield Breach(dotted("targets", name, "after"), told, other)
 
 
 _SPANS = ("window", "cooldown", "max_cooldown", "settle", "healthy_after", "answer_within")

@@ -238,6 +238,7 @@ class _Reader:
     def __init__(self, naming: Naming) -> None:
         self.naming = naming
         self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
         self.declarations: dict[str, Declaration] = {}
         self.settings = Settings()
         self.keeper = HomeKeeper()
@@ -253,9 +254,12 @@ class _Reader:
             self.problems.append(Problem(file, path, self.naming.message(message), value))
 
     def report_setting(self, file: str, prefix: str, found: Iterable[rules.Breach]) -> None:
+        self.problems += self.setting(file, prefix, found)
+
+    def setting(self, file: str, prefix: str, found: Iterable[rules.Breach]) -> Iterator[Problem]:
         for key, message, value in found:
             where, path = self.naming.setting(file, ".".join(part for part in (prefix, key) if part))
-            self.problems.append(Problem(where, path, self.naming.message(message), value))
+            yield Problem(where, path, self.naming.message(message), value)
 
     def parse(self, path: Path, file: str, parser: Callable[[str], Any]) -> dict[str, Any] | None:
         """Return a file's content, or None after reporting why there is none."""
@@ -325,8 +329,11 @@ class _Reader:
 
     def check_keeper(self, settings_file: str) -> None:
         """Report rules of [keeper] that are broken: also where some other key of it is wrong."""
-        broken = keeper_parts.breaches(self.keeper, self.agents, self.written)
+        broken = list(keeper_parts.breaches(self.keeper, self.agents, self.written))
         self.report_setting(settings_file, "keeper", broken)
+        if self.settled and not broken:
+            doubts = keeper_parts.doubts(self.keeper)
+            self.warnings += self.setting(settings_file, "keeper", doubts)
 
     def check_runners(self, settings_file: str) -> None:
         if not self.settled:
@@ -458,6 +465,7 @@ def load(config: Path, *, nixos: bool = False) -> Loaded:
         declared=reader.declared,
         origin=naming.source(str(config), ""),
         places=reader.places,
+        warnings=tuple(map(_printable, reader.warnings)),
         naming=naming,
     )
 

@@ -61,6 +61,8 @@ class Host:
         patience: so long nothing is said of a machine that does not answer.
         severity: how bad it is then.
         units: how its units are watched.
+        key_file: where the private key is from, as it was declared.
+        known_hosts_file: the same of known_hosts.
     """
 
     address: str
@@ -73,6 +75,8 @@ class Host:
     patience: int = 2 * _MINUTE
     severity: str = "warning"
     units: Units = Units()
+    key_file: str = ""
+    known_hosts_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,6 +170,8 @@ def _host(name: str, one: HostWatch, units: UnitWatch) -> Host:
         user=one.user,
         key=f"host-{name}-key",
         known_hosts=f"host-{name}-known-hosts",
+        key_file=one.identity,
+        known_hosts_file=one.known_hosts,
         interval=parse_duration(one.interval),
         timeout=parse_duration(one.timeout),
         patience=parse_duration(one.patience),

@@ -260,6 +260,7 @@ def _database(name: str, one: DatabaseWatch) -> watches.Database:
         query=one.query,
         unreachable=_unreachable(one.severity, one.hold, one.interval),
         slow=_slow(one.slow, one.hold),
+        file=one.url,
     )
 
 
@@ -296,6 +297,7 @@ def resolve(declared: Watching) -> Watches:
                 alerts=one.alerts,
                 ignore=one.ignore,
                 credential=f"prometheus-{name}" if one.authorization else "",
+                file=one.authorization or "",
             )
             for name, one in servers.items()
         },

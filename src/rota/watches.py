@@ -151,6 +151,7 @@ class Prometheus:
         alerts: whether its firing alerts are findings.
         ignore: names of alerts that are none.
         credential: name of the credential that holds its Authorization header; "" for none.
+        file: where that is from, as it was declared.
     """
 
     url: str
@@ -159,6 +160,7 @@ class Prometheus:
     alerts: bool = True
     ignore: tuple[str, ...] = ()
     credential: str = ""
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,7 @@ class Database:
         query: what is asked; any answer will do.
         unreachable: limits of 0 (an answer) and 1 (none).
         slow: limits of the time that an answer takes, in seconds.
+        file: where the credential is from, as it was declared.
     """
 
     credential: str
@@ -203,6 +206,7 @@ class Database:
     query: str
     unreachable: Limits
     slow: Limits = ()
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)

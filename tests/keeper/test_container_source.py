@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +21,7 @@ from rota_agents.home_keeper.probes.threads import Threads
 from rota_agents.home_keeper.remedies.containers import remedies
 from rota_agents.home_keeper.words import Action, Remedy, Target
 
-from rota.container_watches import Containers, Engine
+from rota.container_watches import DOCKERS_OWN, PROXY, Containers, Engine
 from rota.errors import RotaError
 
 
@@ -57,6 +60,40 @@ def test_where_one_should_be_and_does_not_answer_somebody_is_told(tmp_path: Path
         dead.bind(str(path))
         ((finding,),) = told(source(path))[-1].findings.values()
         assert (finding.severity, finding.details["why"]) == ("warning", f"{path}: Connection refused")
+
+
+@pytest.fixture
+def forbidden() -> Iterator[Path]:
+    """Yield a socket of root's, as an engine's own is, to somebody who is not root."""
+    if os.geteuid() != 0:
+        pytest.skip("nobody else has a socket for us")
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as own:
+        path = Path(folder, "docker.sock")
+        own.bind(str(path))
+        own.listen()
+        path.chmod(0o600)  # who runs tests may be in its group
+        Path(folder).chmod(0o755)
+        os.seteuid(65534)
+        try:
+            yield path
+        finally:
+            os.seteuid(0)
+
+
+def test_where_an_engines_own_socket_may_not_be_opened_it_is_told_what_to_write(forbidden: Path) -> None:
+    ((finding,),) = told(source(forbidden))[-1].findings.values()
+    assert finding.severity == "warning"
+    assert finding.summary == (
+        f"check containers cannot look: {forbidden}: Permission denied; in [keeper.containers] write "
+        f'sockets = ["{PROXY}"] and docker = "{forbidden}": rota-docker-proxy may open it'
+    )
+
+
+def test_what_to_write_instead_of_a_socket() -> None:
+    for path in DOCKERS_OWN:
+        wanted = f'; in [keeper.containers] write sockets = ["{PROXY}"]: rota-docker-proxy may open it'
+        assert probe._instead(path) == wanted
+    assert probe._instead(PROXY) == ""
 
 
 def test_an_engine_that_is_away_for_a_moment_is_noted_and_nobody_is_told(tmp_path: Path) -> None:

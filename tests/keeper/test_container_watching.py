@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from rota.container_watches import Containers, Engine
-from rota.container_watching import PROXY, ContainerWatch, resolve
+from rota.container_watches import PROXY, Containers, Engine
+from rota.container_watching import ContainerWatch, resolve
 from rota.frozen import from_plain, to_plain
 from rota.quantity import USEC
 
@@ -63,6 +63,11 @@ def test_everything() -> None:
         ({"sockets": ["docker.sock"]}, "must be the absolute path of a socket"),
         ({"sockets": ["/run/"]}, "must be the absolute path of a socket"),
         ({"sockets": ["Podman=/run/p.sock"]}, "must be the absolute path of a socket"),
+        (
+            {"sockets": ["/run/docker.sock"]},
+            f"is Docker's own, which the keeper may not open; write \"{PROXY}\", rota-docker-proxy's",
+        ),
+        ({"sockets": ["web=/var/run/docker.sock"]}, f'write "web={PROXY}", rota-docker-proxy'),
         (
             {"sockets": ["/a.sock", "/x/p.sock", "/y/p.sock"]},
             'there is a "p" already; write "NAME=/y/p.sock"',

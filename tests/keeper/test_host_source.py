@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
+import pytest
 from rota_agents.home_keeper.probes.hosts import MOST_FINDINGS, HostSource
 from rota_agents.home_keeper.probes.polling import Observation
 from rota_agents.home_keeper.words import Finding, Target
 
 from rota.unit_watches import Host
+from rota.unit_watching import UnitWatching, resolve
 
 NAS = Host("nas.home", "probe", key="key", known_hosts="known")
 
@@ -62,3 +65,35 @@ def test_a_loop_there_goes_on_for_the_next_keeper() -> None:
 
     assert asyncio.run(first_look()) == []
     assert asyncio.run(first_look(Finding(unit, "restart-loop", "warning", 1, ""))) == ["restart-loop"]
+
+
+@pytest.mark.parametrize(
+    ("held", "told"),
+    [
+        (
+            "\n",
+            "is empty: /etc/rota/secrets/nas-key was empty, or not there; write it, and systemctl restart "
+            "rota-home-keeper",
+        ),
+        (
+            "ssh-ed25519 AAAA\n",
+            "is no private key: Invalid private key; it is what /etc/rota/secrets/nas-key held when the "
+            "keeper was started",
+        ),
+        (None, "it is what /etc/rota/secrets/nas-key held when the keeper was started"),
+    ],
+)
+def test_of_a_key_that_is_none_the_file_is_named(
+    held: str | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("asyncssh", reason="no asyncssh")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    if held is not None:
+        (tmp_path / "host-nas-key").write_text(held)
+    keys = {"address": "nas.home", "identity": "/etc/rota/secrets/nas-key", "known_hosts": "/etc/rota/known"}
+    _, hosts = resolve(UnitWatching.model_validate({"hosts": {"nas": keys}}))
+    said: list[Observation] = []
+    asyncio.run(HostSource("nas", hosts.hosts["nas"])._look(said.append))
+    ((finding,),) = said[0].findings.values()
+    assert finding.summary.startswith("check host-nas cannot look: the credential host-nas-key ")
+    assert told in finding.summary

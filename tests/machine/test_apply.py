@@ -90,6 +90,26 @@ def test_a_run_outlives_its_agent(house: House) -> None:
     assert house.runs_of_all("leaving")[-1]["status"] == 5
 
 
+def test_an_agent_that_failed_and_is_gone_leaves_nothing_failed(house: House) -> None:
+    wrong = 'command = ["/bin/false"]\n'
+    for name, text in {
+        "paced": f'{wrong}schedule = {{ every = "1h" }}',
+        "bare": wrong,
+        "stays": wrong,
+    }.items():
+        house.declare(name, text)
+        house.rota(f"run {name} --wait", code=3)
+    failed = "systemctl list-units --all --no-legend --plain --state=failed 'rota-*' | awk '{print $1}'"
+    units = [f"rota-{name}.service" for name in ("bare", "paced", "stays")]
+    assert house.machine.run(failed).stdout.split() == units
+    house.remove("paced")
+    house.remove("bare")
+    house.apply()
+    assert house.machine.run(failed).stdout.split() == ["rota-stays.service"]
+    loaded = "systemctl list-units --all --no-legend --plain rota-paced.service rota-bare.service"
+    house.machine.wait_for(lambda: house.machine.run(loaded).stdout == "", 5, "systemd to forget them")
+
+
 def test_files_of_others_are_left_alone(house: House) -> None:
     foreign = "/etc/systemd/system/rota-foreign.service"
     house.machine.write(foreign, "[Service]\nExecStart=/bin/true\n")

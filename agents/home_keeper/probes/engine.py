@@ -12,7 +12,7 @@ from contextlib import closing
 from functools import partial
 from typing import Any, TypeVar
 
-from rota.container_watches import Engine
+from rota.container_watches import DOCKERS_OWN, PROXY, Engine
 
 from ..checks.engine import Container, Happened, Listed, container, happened, listed
 from ..checks.words import Malformed, clip
@@ -203,8 +203,18 @@ def _knock(path: str) -> None:
         one.settimeout(_CALL)
         try:
             one.connect(path)
+        except PermissionError as error:
+            raise Gone(f"{path}: {error.strerror}{_instead(path)}") from None
         except OSError as error:
             raise Gone(f"{path}: {error.strerror or error}") from None
+
+
+def _instead(path: str) -> str:
+    """Return what to declare instead of an engine's own socket, which only root and its group may open."""
+    if path == PROXY:
+        return ""
+    docker = "" if path in DOCKERS_OWN else f' and docker = "{path}"'
+    return f'; in [keeper.containers] write sockets = ["{PROXY}"]{docker}: rota-docker-proxy may open it'
 
 
 def _client(path: str) -> tuple[Any, bool]:

@@ -13,7 +13,7 @@ from rota.watches import Database, Prometheus, Query, shown
 from ..checks.network import MOST_ALERTS, Alert, Series, Tried, parse_alerts, parse_query
 from ..checks.words import SECOND, Malformed, clip, span
 from . import Unavailable
-from .credentials import line
+from .credentials import line, of
 from .http import MOST, Request, fetch
 from .network import elapsed, reason
 from .threads import Threads
@@ -25,7 +25,7 @@ _SECRET = re.compile(r"://[^@/\s]*@")
 
 
 async def _ask(threads: Threads, server: Prometheus, path: str, timeout: int) -> str:
-    headers = {"Authorization": line(server.credential)} if server.credential else {}
+    headers = {"Authorization": line(server.credential, server.file)} if server.credential else {}
     request = Request(f"{server.url}/api/v1/{path}", headers=headers, most=_LARGEST)
     whom = f"Prometheus at {shown(server.url)}"
     try:
@@ -73,10 +73,11 @@ async def database(wanted: Database) -> Tried:
         import asyncpg  # noqa: PLC0415  (only where a database is watched)
     except ImportError:
         raise Unavailable("asyncpg is missing; install python3-asyncpg") from None
-    url = line(wanted.credential)
+    url = line(wanted.credential, wanted.file)
     if not url.startswith(("postgresql://", "postgres://")):
         raise Unavailable(
             f"the credential {wanted.credential} is no URL; write postgresql://USER:PASSWORD@HOST/NAME"
+            f"{of(wanted.file)}"
         )
     began = time.monotonic()
     try:
@@ -90,7 +91,8 @@ async def database(wanted: Database) -> Tried:
         return Tried(elapsed(began), f"no answer within {span(wanted.timeout)}")
     except (asyncpg.InterfaceError, ValueError):
         # What is wrong with a URL is told with the URL.
-        raise Unavailable(f"the credential {wanted.credential} is no URL that asyncpg understands") from None
+        told = f"the credential {wanted.credential} is no URL that asyncpg understands{of(wanted.file)}"
+        raise Unavailable(told) from None
     except (OSError, asyncpg.PostgresError) as error:
         return Tried(elapsed(began), clip(_SECRET.sub("://…@", reason(error))))
     return Tried(elapsed(began))

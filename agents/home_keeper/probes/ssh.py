@@ -9,7 +9,7 @@ from rota.unit_watches import Host
 
 from ..checks.words import SECOND, Malformed, clip, size, span
 from . import Unavailable
-from .credentials import secret
+from .credentials import of, secret
 
 if TYPE_CHECKING:
     from asyncssh import SSHClientConnection
@@ -88,13 +88,15 @@ class Connection:
 
         host = self._host
         try:
-            key = asyncssh.import_private_key(secret(host.key))
+            key = asyncssh.import_private_key(secret(host.key, host.key_file))
         except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
-            raise Unavailable(f"the credential {host.key} is no private key: {clip(str(error))}") from None
+            told = f"the credential {host.key} is no private key: {clip(str(error))}{of(host.key_file)}"
+            raise Unavailable(told) from None
         try:
-            known = asyncssh.import_known_hosts(secret(host.known_hosts))
+            known = asyncssh.import_known_hosts(secret(host.known_hosts, host.known_hosts_file))
         except ValueError as error:
-            raise Unavailable(f"the credential {host.known_hosts}: {clip(str(error))}") from None
+            told = f"the credential {host.known_hosts}: {clip(str(error))}{of(host.known_hosts_file)}"
+            raise Unavailable(told) from None
         return await asyncssh.connect(
             host.address,
             host.port,
