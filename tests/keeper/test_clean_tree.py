@@ -27,8 +27,8 @@ from rota.errors import RotaError
 from rota.watch_rules import limits
 from rota.watches import Disk
 from tests import loops
+from tests.loops import MIB
 
-MIB = 1024**2
 RULE_AGE = 30 * DAY
 NOW = time.time_ns() // 1000 + 100 * DAY
 """Nobody can set the ctime of a file: what is made here is a hundred days old, or as young as its mtime."""

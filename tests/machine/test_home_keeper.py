@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 
 from rota.names import KEEPER_DROP_IN, KEEPER_SERVICE, RULES_DIR, SYSTEM_UNIT_DIR
+from tests import loops
+from tests.loops import MIB
 from tests.machine import dockerd, test_notify
 from tests.machine.dockerd import Docker
 from tests.machine.house import House
 from tests.machine.install import install_rota
 from tests.machine.machine import Machine
-from tests.machine.test_keeper_clean import MIB, loop
 
 ENGINE, SOCKET, FULL = "/run/engine", "/run/rota-keeper/docker.sock", "/srv/full"
 SETTINGS, RULES = test_notify.SETTINGS, f"{RULES_DIR}/50-rota-keeper.rules"
@@ -205,8 +206,8 @@ def keeper(bootable: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with ExitStack() as stack:
         docker = stack.enter_context(Docker())
         docker.run.chmod(0o755)
-        disk = loop(tmp_path_factory.mktemp("disk"), "full")
-        stack.callback(os.system, f"umount --lazy {disk}")
+        disk = loops.mount(tmp_path_factory.mktemp("disk"), "full", mib=64, inodes=6000)
+        stack.callback(loops.unmount, disk)
         binds = [f"--bind={docker.run}:{ENGINE}", f"--bind={disk}:{FULL}"]
         machine = stack.enter_context(Machine(options=binds))
         machine.run("groupadd --system docker")

@@ -17,10 +17,11 @@ from rota.units import Context
 from rota.watch_rules import limits
 from rota.watches import Disk
 from tests import loops
+from tests.loops import MIB
 from tests.machine.install import install_rota
 from tests.machine.machine import Machine
 
-DAY, MIB = 86_400_000_000, 1024**2
+DAY = 86_400_000_000
 UNITS = "/etc/systemd/system"
 DISK = Disk(limits("space", declared=True), limits("inodes", declared=True))
 FULL = "/srv/my disk"
