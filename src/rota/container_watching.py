@@ -65,7 +65,7 @@ class ContainerWatch(Record):
         (),
         "Where engines listen. Containers of the first are container:NAME, of others container:ENGINE/NAME; "
         "ENGINE is the socket's file name without its ending, or what stands before `=`.",
-        [PROXY, "/run/podman/podman.sock"],
+        [PROXY, "ci=/srv/ci/podman.sock"],
     )
     docker: AbsolutePath = key(
         DOCKER,
