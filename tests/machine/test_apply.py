@@ -98,7 +98,7 @@ def test_an_agent_that_failed_and_is_gone_leaves_nothing_failed(house: House) ->
         "stays": wrong,
     }.items():
         house.declare(name, text)
-        house.rota(f"run {name} --wait", code=3)
+        house.rota(f"run {name} --wait", code=1)
     failed = "systemctl list-units --all --no-legend --plain --state=failed 'rota-*' | awk '{print $1}'"
     units = [f"rota-{name}.service" for name in ("bare", "paced", "stays")]
     assert house.machine.run(failed).stdout.split() == units
