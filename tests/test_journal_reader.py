@@ -149,10 +149,10 @@ json.dump({"whole": told(whole), "left": left}, sys.stdout)
 
 
 def test_a_file_that_is_damaged_is_read_as_far_as_it_can_be(tmp_path: Path) -> None:
-    """From wherever reading goes on, at most once what is read; of most damage as much as from the head.
+    """From wherever reading goes on, nothing twice, and no error where the last file cannot be read on.
 
-    In these ways a power cut may leave it: libsystemd does not raise, and gives a file up for the reader that
-    met damage. With each of the seeds named here the entry of a cursor is damaged, or the way back to it.
+    In these ways a power cut may leave it: libsystemd gives a file up in which it met damage, and is at no
+    entry then.
     """
     found = on_journal(
         tmp_path,
@@ -167,14 +167,13 @@ while more:
 file = house / "runs-1.journal"
 good = file.read_bytes()
 places = [place for place in range(4096, len(good), 64) if any(good[place : place + 64])]
-doubled, short = [], []
-for seed in (*range(12), 45, 52, 53, 62, 85, 99, 106):
+doubled = []
+for seed in range(30):
     chance = random.Random(seed)
     damaged = bytearray(good)
     for place in chance.sample(places[len(places) // 2 :], k=3):
         damaged[place : place + 64] = chance.randbytes(64)
     file.write_bytes(damaged)
-    whole = told(Reader(None).read(10_000)[0])
     done = []
     for some, cursor in steps:
         done += some
@@ -183,14 +182,12 @@ for seed in (*range(12), 45, 52, 53, 62, 85, 99, 106):
         again = told(reader.read(10_000)[0]) + told(Reader(reader.cursor).read(10_000)[0])
         doubled += [seed] * any(event in done for event in rest)
         doubled += [seed] * any(event in rest for event in again)
-        short += [seed] * (len(done) + len(rest) < len(whole))
-json.dump([doubled, short, len(steps)], sys.stdout)
+json.dump([doubled, len(steps)], sys.stdout)
 """,
     )
-    doubled, short, steps = found
+    doubled, steps = found
     assert steps > 10
     assert doubled == []
-    assert short == []
 
 
 def test_the_recorder_on_a_journal(tmp_path: Path) -> None:

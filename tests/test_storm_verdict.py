@@ -205,6 +205,8 @@ def test_a_rebuilt_record() -> None:
     assert rebuilt([run], [{**run, "took": 5}], whole)
     assert rebuilt([run], [{**run, "state": "killed"}], earlier)
     assert rebuilt([run], [run, run], whole)
+    assert rebuilt([{**run, "output_filed": False}], [{**run, "output_filed": True}], whole) == []
+    assert rebuilt([{**run, "output_filed": True}], [{**run, "output_filed": False}], whole)
 
 
 def test_a_run_that_only_the_rebuilt_record_has_was_in_a_loss() -> None:

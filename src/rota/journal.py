@@ -231,20 +231,15 @@ class Reader:
     """Events from the journal, from a cursor on; `read` as often as there may be something new."""
 
     def __init__(self, cursor: str | None, *, user: bool = False) -> None:
-        self._user = user
-        self._begin()
+        # The raw reader: systemd.journal.Reader's conversions cost three times the reading.
+        self._reader = journal._Reader(journal.LOCAL_ONLY)
+        self._match(user)
+        self._reader.fileno()  # begins to watch for rotated and new files
         self.cursor = cursor
         if cursor is None:
             self._reader.seek_head()
         else:
             self._seek(cursor)
-
-    def _begin(self) -> None:
-        # The raw reader: systemd.journal.Reader's conversions cost three times the reading.
-        self._reader = journal._Reader(journal.LOCAL_ONLY)
-        self._match(self._user)
-        self._reader.fileno()  # begins to watch for rotated and new files
-        self._behind: tuple[bytes, int] | None = None
 
     def _seek(self, cursor: str) -> None:
         """Go to the entry of a cursor; where it is gone, to the last one before it."""
@@ -256,40 +251,22 @@ class Reader:
         place = _PLACE.search(cursor)
         if place is None:
             raise ValueError(f"not a journal cursor: {cursor}")
-        boot, monotonic, at = bytes.fromhex(place[1]), int(place[2], 16), int(place[3], 16)
-        before = self._before(boot, monotonic, at)
-        # libsystemd gives up a file in which it met damage, and what is behind the cursor may be in there.
-        self._begin()
-        self._behind = boot, monotonic
-        if before is None:
-            self._reader.seek_head()
-        else:
-            self._reader.seek_cursor(before)
-            self._reader._next()
-
-    def _before(self, boot: bytes, monotonic: int, at: int) -> str | None:
-        """Return the cursor of the last entry up to a place; None if none is left."""
+        boot, monotonic, at = place[1], int(place[2], 16), int(place[3], 16)
         earlier_boot = None
         self._reader.seek_tail()
         while self._reader._previous():
             since_boot, entry_boot = self._reader._get_monotonic()
-            if entry_boot != boot:
+            if entry_boot.hex() != boot:
                 if earlier_boot is None and self._reader._get_realtime() <= at:
                     earlier_boot = self._reader._get_cursor()
             elif since_boot <= monotonic:
-                return str(self._reader._get_cursor())
-        # Nothing of the cursor's boot is left up to it: only the clock tells what was before.
-        return earlier_boot
-
-    def _next(self) -> bool:
-        """Go to the next entry that is not read yet."""
-        while self._reader._next():
-            if self._behind is None:
-                return True
-            since_boot, boot = self._reader._get_monotonic()
-            if boot != self._behind[0] or since_boot > self._behind[1]:
-                return True
-        return False
+                return
+        if earlier_boot is None:
+            self._reader.seek_head()
+        else:
+            # Nothing of the cursor's boot is left up to it: only the clock tells what was before.
+            self._reader.seek_cursor(earlier_boot)
+            self._reader._next()
 
     def _match(self, user: bool) -> None:
         uid = os.getuid()
@@ -309,7 +286,7 @@ class Reader:
         self._reader.process()
         events: list[Event] = []
         seen = damaged = 0
-        while seen < limit and self._next():
+        while seen < limit and self._reader._next():
             seen += 1
             # Asked for here: when the next one cannot be read, the reader is at none.
             self.cursor = self._reader._get_cursor()
@@ -338,7 +315,7 @@ class Reader:
         """
         self._reader.process()
         for _ in range(limit):
-            if not self._next():
+            if not self._reader._next():
                 break
             at = int(self._reader._get_realtime())
             fields = _fields(self._reader)

@@ -294,7 +294,7 @@ def rebuilt(before: Sequence[Table], after: Sequence[Table], losses: Sequence[Lo
     ]
     for run in before:
         again = new.get(run["id"])
-        if run["started"] >= reach and again != run:
+        if run["started"] >= reach and again != _to_be(run, again):
             faults.append(f"{run['id']} ({run['agent']}): was {run}, is rebuilt as {again}")
         elif again is not None and again["state"] not in (run["state"], "unknown"):
             faults.append(f"{run['id']} ({run['agent']}): was {run['state']}, rebuilt {again['state']}")
