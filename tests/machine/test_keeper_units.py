@@ -247,7 +247,7 @@ def test_what_ended_by_itself_is_not_stopped_by_a_job_that_does_nothing(box: Mac
 
 def test_a_shutdown_that_is_called_off(box: Machine, watch: Watch) -> None:
     box.write(f"{PLACE}/shutdown.target.d/test.conf", "[Unit]\nRefuseManualStart=no\n")
-    declare(box, off="[Service]\nExecStart=/bin/false\n")
+    declare(box, off="[Unit]\nDefaultDependencies=no\n[Service]\nExecStart=/bin/false\n")
     box.run("systemctl start --job-mode=ignore-dependencies shutdown.target")
     box.run("systemctl start t-off.service", check=False)
     pause(1)
