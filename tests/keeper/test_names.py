@@ -150,10 +150,8 @@ def test_the_next_name_server_is_asked_where_one_is_dead_or_fails() -> None:
     assert namespace(SEVERAL).splitlines() == ["no answer within 1s", "NOERROR 192.0.2.1"]
 
 
-SILENT = """
-import asyncio, pathlib, socket, subprocess, tempfile
-from rota_agents.home_keeper.probes import network
-from rota_agents.home_keeper.probes.threads import Threads
+NO_ANSWER = """
+import pathlib, subprocess, tempfile
 
 def mount(*command):
     if pathlib.Path(command[-1]).exists():
@@ -167,6 +165,13 @@ with tempfile.TemporaryDirectory() as folder:
         pathlib.Path(folder, name).write_text(text)
         mount("--bind", f"{folder}/{name}", f"/etc/{name}")
     mount("-t", "tmpfs", "none", "/run/nscd")
+"""
+SILENT = (
+    NO_ANSWER
+    + """
+import asyncio, socket
+from rota_agents.home_keeper.probes import network
+from rota_agents.home_keeper.probes.threads import Threads
 
 async def main():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
@@ -186,6 +191,7 @@ async def main():
 
 asyncio.run(main())
 """
+)
 
 
 def test_a_resolver_that_hangs_is_asked_once() -> None:
@@ -218,3 +224,42 @@ print(asyncio.run(network.first_of(Threads(), "nas", 22, 3_000_000, reach)), *so
 
 def test_an_address_that_is_silent_leaves_time_for_the_others() -> None:
     assert namespace(ADDRESSES) == "22 192.0.2.1 192.0.2.2 192.0.2.3\n"
+
+
+HANGING = (
+    NO_ANSWER
+    + """
+import asyncio, socket
+from rota.watch_rules import resolve
+from rota.watching import Watching
+from rota_agents.home_keeper.probes.polls import polls
+
+names = {f"e{number}": {"tcp": f"host{number}.home:22", "timeout": "20s"} for number in range(16)}
+watching = Watching.model_validate({"endpoints": names, "disks": {"/": {}}})
+checks = {poll.name: poll for poll in polls(resolve(watching))}
+
+async def main():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 53))
+        server.setblocking(False)
+        tries = [asyncio.create_task(checks[f"endpoint-{name}"].probe()) for name in names]
+        asked = set()
+        async with asyncio.timeout(30):
+            while len(asked) < len(names):
+                asked.add((await asyncio.get_running_loop().sock_recv(server, 512))[12:20])
+        found = await checks["disks"].probe()
+        print([one.unanswered for one in found if one.point == "/"], all(not one.done() for one in tries))
+        for one in tries:
+            one.cancel()
+
+asyncio.run(main())
+import os, sys
+sys.stdout.flush()
+os._exit(0)  # the threads ask on
+"""
+)
+
+
+def test_names_that_hang_keep_no_disk_from_being_asked() -> None:
+    """A name server that is dead, with as many endpoints by name as there may be threads."""
+    assert namespace(HANGING) == "[''] True\n"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import subprocess
 import sys
-import threading
 from typing import Any
 
 import pytest
@@ -233,31 +231,3 @@ def test_all_that_is_watched_by_default_can_look_here() -> None:
         return told
 
     assert asyncio.run(blind()) == []
-
-
-def test_names_that_hang_keep_no_disk_from_being_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name server that is dead, with as many endpoints by name as there may be threads."""
-    release = threading.Event()
-    asked = []
-
-    def hang(host: str, *_: Any, **__: Any) -> Any:
-        asked.append(host)
-        release.wait(60)
-        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-
-    monkeypatch.setattr(socket, "getaddrinfo", hang)
-    endpoints = {f"e{number}": {"tcp": f"host{number}.home:22"} for number in range(16)}
-    watching = Watching.model_validate({"endpoints": endpoints, "disks": {"/": {}}})
-    checks = {poll.name: poll for poll in polls(resolve(watching))}
-
-    async def live() -> list[str]:
-        tries = [asyncio.create_task(checks[f"endpoint-{name}"].probe()) for name in endpoints]
-        async with asyncio.timeout(60):
-            while len(asked) < len(endpoints):
-                await asyncio.sleep(0.01)
-        found = await checks["disks"].probe()
-        release.set()
-        await asyncio.gather(*tries)
-        return [one.unanswered for one in found if one.point == "/"]
-
-    assert asyncio.run(live()) == [""]
