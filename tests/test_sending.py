@@ -243,6 +243,7 @@ def test_a_message_is_given_up_when_it_is_old_and_was_tried_for_long(house: Hous
 def test_a_full_disk_is_complained_of_once_and_what_is_out_is_marked_at_the_end(
     house: House, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # the disk is really full; only the pauses are not those of ten seconds
     monkeypatch.setattr("rota.sending._FULL", 0.01)
 
     async def work() -> None:

@@ -38,6 +38,7 @@ DISK = Disk(limits("space", declared=True), limits("inodes", declared=True))
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    # files are of ages that no test waits for
     monkeypatch.setattr(program, "now", lambda: NOW)
 
 

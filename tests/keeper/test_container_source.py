@@ -362,6 +362,7 @@ def test_an_engine_that_hangs_keeps_no_thread(
 ) -> None:
     """It says its version, and takes a call for events; with `begins` it also begins to answer that."""
     pytest.importorskip("docker", reason="no docker SDK")
+    # an engine that really hangs; only the patience is not that of a real call
     monkeypatch.setattr(probe, "_CALL", 0.3)
     told, head = b'{"ApiVersion": "1.41"}', b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 

@@ -178,6 +178,7 @@ def test_without_a_gpu_nothing_is_said() -> None:
 
 def test_a_gpu_that_is_lost_is_lost_alone_and_until_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = Driver()
+    # there is no GPU here to lose
     monkeypatch.setitem(sys.modules, "pynvml", driver)
     gpus = Gpus(Threads())
 
@@ -201,6 +202,7 @@ def test_a_gpu_that_is_lost_is_lost_alone_and_until_it_is_back(monkeypatch: pyte
 def test_a_gpu_that_is_lost_from_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = Driver()
     driver.lost = "b"
+    # there is no GPU here to lose
     monkeypatch.setitem(sys.modules, "pynvml", driver)
     assert {one.name: one.unanswered for one in asyncio.run(Gpus(Threads())())} == {
         "gpu0": "", "gpu1": "GPU is lost"

@@ -309,6 +309,7 @@ def test_events_without_room_are_kept_and_the_oldest_lost(path: Path) -> None:
 def test_what_people_are_to_hear_of_is_not_lost_with_other_events(
     path: Path, monkeypatch: pytest.MonkeyPatch, kept: int
 ) -> None:
+    # the keeper's own bound is the second of the two; the first tells what is given up in which order
     monkeypatch.setattr(core_module, "_UNFILED", kept)
     asked = Override("unit:ask.service", mode="ask", strikes=("act",))
     keeper = core(path, found=rules(asked, Override("unit:*"), strikes=("escalate",)))

@@ -149,6 +149,7 @@ def test_a_disk_that_became_read_only_was_not_meant_to(tmp_path: Path) -> None:
 def test_a_gpu_that_is_lost_is_so_for_the_next_keeper_too(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = Driver()
     driver.there = ["b"]
+    # there is no GPU here to lose
     monkeypatch.setitem(__import__("sys").modules, "pynvml", driver)
     lost = Finding(Target("host", "gpu0"), "gpu", "critical", now(), "", {"model": "RTX", "uuid": "a"})
 
